@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * KUnit tests for udmabuf: what user space cannot see of its DMA mappings.
+ * Included by udmabuf.c.
+ */
+#include <kunit/device.h>
+#include <kunit/test.h>
+
+#define TEST_ORDER	4
+
+struct udmabuf_test {
+	struct miscdevice misc;
+	struct device *importer;
+	struct device_dma_parameters importer_parms;
+	struct page *pages;
+	struct udmabuf *ubuf;
+	struct dma_buf *dmabuf;
+};
+
+/* A udmabuf of physically contiguous pages, exported by a device of its own */
+static int udmabuf_test_init(struct kunit *test)
+{
+	struct udmabuf_test *t;
+	struct device *dev;
+	pgoff_t i;
+
+	t = kunit_kzalloc(test, sizeof(*t), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, t);
+	test->priv = t;
+
+	dev = kunit_device_register(test, "udmabuf-exporter");
+	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, dev);
+	KUNIT_ASSERT_EQ(test, 0, dma_coerce_mask_and_coherent(dev, DMA_BIT_MASK(64)));
+	t->misc.this_device = dev;
+
+	dev = kunit_device_register(test, "udmabuf-importer");
+	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, dev);
+	KUNIT_ASSERT_EQ(test, 0, dma_coerce_mask_and_coherent(dev, DMA_BIT_MASK(64)));
+	dev->dma_parms = &t->importer_parms;
+	t->importer = dev;
+
+	t->pages = alloc_pages(GFP_KERNEL | __GFP_ZERO, TEST_ORDER);
+	KUNIT_ASSERT_NOT_NULL(test, t->pages);
+
+	t->ubuf = kzalloc_obj(*t->ubuf);
+	KUNIT_ASSERT_NOT_NULL(test, t->ubuf);
+	KUNIT_ASSERT_EQ(test, 0, init_udmabuf(t->ubuf, 1 << TEST_ORDER));
+	for (i = 0; i < 1 << TEST_ORDER; i++)
+		t->ubuf->pages[i] = t->pages + i;
+	t->ubuf->pagecount = i;
+
+	t->dmabuf = export_udmabuf(t->ubuf, &t->misc);
+	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, t->dmabuf);
+	return 0;
+}
+
+static void udmabuf_test_exit(struct kunit *test)
+{
+	struct udmabuf_test *t = test->priv;
+
+	if (!t)
+		return;
+	/* Not deferred: the mapping must be gone before its device is. */
+	if (!IS_ERR_OR_NULL(t->dmabuf))
+		__fput_sync(t->dmabuf->file);
+	if (t->pages)
+		__free_pages(t->pages, TEST_ORDER);
+}
+
+static const enum dma_data_direction test_directions[] = {
+	DMA_TO_DEVICE, DMA_FROM_DEVICE, DMA_BIDIRECTIONAL,
+};
+
+static void cpu_access_maps_once(struct kunit *test)
+{
+	struct udmabuf_test *t = test->priv;
+	struct sg_table *sg;
+	int i;
+
+	if (dma_max_mapping_size(t->misc.this_device) < SIZE_MAX)
+		kunit_skip(test, "every mapping bounces");
+
+	KUNIT_ASSERT_EQ(test, 0, dma_buf_begin_cpu_access(t->dmabuf, DMA_TO_DEVICE));
+	sg = t->ubuf->sg;
+	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, sg);
+	for (i = 0; i < ARRAY_SIZE(test_directions); i++) {
+		KUNIT_EXPECT_EQ(test, 0, dma_buf_begin_cpu_access(t->dmabuf,
+								  test_directions[i]));
+		KUNIT_EXPECT_EQ(test, 0, dma_buf_end_cpu_access(t->dmabuf,
+								test_directions[i]));
+		KUNIT_EXPECT_PTR_EQ(test, sg, t->ubuf->sg);
+	}
+}
+
+static void end_maps_nothing(struct kunit *test)
+{
+	struct udmabuf_test *t = test->priv;
+	int i;
+
+	for (i = 0; i < ARRAY_SIZE(test_directions); i++)
+		KUNIT_EXPECT_EQ(test, 0, dma_buf_end_cpu_access(t->dmabuf,
+								test_directions[i]));
+	KUNIT_EXPECT_NULL(test, t->ubuf->sg);
+}
+
+/* A device that cannot address memory would need bounce buffers for it. */
+static void cpu_access_never_bounces(struct kunit *test)
+{
+	struct udmabuf_test *t = test->priv;
+	struct device *dev = t->misc.this_device;
+	u32 *word = page_address(t->pages);
+
+	*dev->dma_mask = DMA_BIT_MASK(16);
+	if (dma_max_mapping_size(dev) == SIZE_MAX)
+		kunit_skip(test, "no swiotlb");
+
+	KUNIT_EXPECT_EQ(test, 0, dma_buf_begin_cpu_access(t->dmabuf, DMA_BIDIRECTIONAL));
+	*word = 1;
+	KUNIT_EXPECT_EQ(test, 0, dma_buf_begin_cpu_access(t->dmabuf, DMA_FROM_DEVICE));
+	KUNIT_EXPECT_EQ(test, 1, *word);
+	KUNIT_EXPECT_EQ(test, 0, dma_buf_end_cpu_access(t->dmabuf, DMA_BIDIRECTIONAL));
+	KUNIT_EXPECT_NULL(test, t->ubuf->sg);
+}
+
+/* Pieces no longer than the importer takes, which make up the whole */
+static void importer_segments(struct kunit *test)
+{
+	struct udmabuf_test *t = test->priv;
+	struct dma_buf_attachment *attach;
+	size_t size, limit = 2 * PAGE_SIZE;
+	struct scatterlist *sg;
+	struct sg_table *sgt;
+	int i, dir;
+
+	dma_set_max_seg_size(t->importer, limit + PAGE_SIZE / 2);
+	attach = dma_buf_attach(t->dmabuf, t->importer);
+	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, attach);
+	for (dir = 0; dir < ARRAY_SIZE(test_directions); dir++) {
+		sgt = dma_buf_map_attachment_unlocked(attach, test_directions[dir]);
+		KUNIT_EXPECT_NOT_ERR_OR_NULL(test, sgt);
+		if (IS_ERR(sgt))
+			break;
+		size = 0;
+		for_each_sgtable_dma_sg(sgt, sg, i) {
+			KUNIT_EXPECT_EQ(test, limit, sg_dma_len(sg));
+			size += sg_dma_len(sg);
+		}
+		KUNIT_EXPECT_EQ(test, size, PAGE_SIZE << TEST_ORDER);
+		/* CPU access meanwhile is nothing to the importer's mapping. */
+		KUNIT_EXPECT_EQ(test, 0, dma_buf_begin_cpu_access(t->dmabuf, DMA_BIDIRECTIONAL));
+		KUNIT_EXPECT_EQ(test, 0, dma_buf_end_cpu_access(t->dmabuf, DMA_BIDIRECTIONAL));
+		dma_buf_unmap_attachment_unlocked(attach, sgt, test_directions[dir]);
+	}
+	dma_buf_detach(t->dmabuf, attach);
+}
+
+/* A segment is never less than a page, whatever the device says. */
+static void segment_size(struct kunit *test)
+{
+	struct udmabuf_test *t = test->priv;
+	unsigned int most = min_t(size_t, UINT_MAX, dma_max_mapping_size(t->importer));
+
+	dma_set_max_seg_size(t->importer, 512);
+	KUNIT_EXPECT_EQ(test, max_segment(t->importer), PAGE_SIZE);
+	dma_set_max_seg_size(t->importer, UINT_MAX);
+	KUNIT_EXPECT_EQ(test, max_segment(t->importer), most);
+}
+
+static struct kunit_case udmabuf_test_cases[] = {
+	KUNIT_CASE(cpu_access_maps_once),
+	KUNIT_CASE(end_maps_nothing),
+	KUNIT_CASE(cpu_access_never_bounces),
+	KUNIT_CASE(importer_segments),
+	KUNIT_CASE(segment_size),
+	{ }
+};
+
+static struct kunit_suite udmabuf_test_suite = {
+	.name = "udmabuf",
+	.init = udmabuf_test_init,
+	.exit = udmabuf_test_exit,
+	.test_cases = udmabuf_test_cases,
+};
+kunit_test_suite(udmabuf_test_suite);
