@@ -16,10 +16,10 @@ $(call one-of,TOPIC,$(TOPICS))
 export ARCH BASE TOPIC SERIES LONG KERNEL_SRC KERNEL_TARBALL DEBIAN_MIRROR
 MAKEFLAGS += --no-print-directory
 
-.PHONY: demo check lint bisect matrix bench export tree refresh roundtrip clean help
+.PHONY: demo check lint bisect matrix bench export selftest tree refresh roundtrip clean help
 .DEFAULT_GOAL := demo
 
-demo check lint bisect matrix bench export roundtrip:
+demo check lint bisect matrix bench export roundtrip selftest:
 	@queue/$@
 tree:
 	@queue/tree $(or $(SERIES),all)
@@ -39,6 +39,7 @@ help:
 	@echo 'make tree       build/linux-BASE: the series as a git tree, to edit'
 	@echo 'make refresh    write that tree back to the repo'
 	@echo 'make roundtrip  prove that tree and refresh are inverse'
+	@echo 'make selftest   test the queue'"'"'s own tools'
 	@echo 'make clean      remove build (the cache is ~/.cache/dmabuf-queue)'
 	@echo
 	@echo 'ARCH=arm64|x86_64   one architecture   TOPIC=name    one topic: $(TOPICS)'

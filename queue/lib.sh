@@ -6,6 +6,7 @@ shopt -s inherit_errexit
 
 REPO=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 BUILD=${BUILD:-$REPO/build}
+# shellcheck disable=SC2034 # for those who source this
 CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/dmabuf-queue
 JOBS=${JOBS:-$(nproc)}
 
@@ -41,10 +42,11 @@ topics() { sed 's/#.*//' "$(series_dir)/order" | awk 'NF { print $1 }'; }
 # topic_needs TOPIC: the topics that it depends on, and theirs, in order
 topic_needs() {
 	local need
-	for need in $(awk -v t="$1" '$1 == t { $1 = ""; print }' "$(series_dir)/order"); do
-		topic_needs "$need"
-		echo "$need"
-	done | awk '!seen[$0]++'
+	sed 's/#.*//' "$(series_dir)/order" | awk -v t="$1" '$1 == t { for (i = 2; i <= NF; i++) print $i }' |
+		while read -r need; do
+			topic_needs "$need"
+			echo "$need"
+		done | awk '!seen[$0]++'
 }
 
 patches() {
@@ -55,9 +57,9 @@ patches() {
 	return 0
 }
 
-# source_tree [all|none]: the git tree that a kernel is built from
+# source_tree all|none: the git tree that a kernel is built from
 source_tree() {
-	if [[ ${1:-$SERIES} == none ]]; then
+	if [[ $1 == none ]]; then
 		echo "$BUILD/linux-$BASE-none"
 	else
 		echo "$BUILD/linux-$BASE"
@@ -67,7 +69,7 @@ source_tree() {
 # object_dir ARCH FLAVOUR: where the kernel of $SERIES is built. A folder of the
 # source tree, so that every path the compiler sees is relative and a second
 # tree, or a second clone, finds its objects in ccache.
-object_dir() { echo "$(source_tree)/o-$1-$2"; }
+object_dir() { echo "$(source_tree "$SERIES")/o-$1-$2"; }
 
 selftest_dir() { echo "$BUILD/selftests-$BASE-$1"; }
 

@@ -20,6 +20,11 @@ machine() {
 		machine_long=1
 		machine_flavour=pages-64k
 		;;
+	bench) # what two boots agree on: one CPU, time counted in instructions
+		machine_flavour=bench
+		machine_append=nokaslr
+		machine_qemu=(-smp 1 -icount 'shift=0,sleep=off')
+		;;
 	*) die "machine $1 is not known" ;;
 	esac
 }
