@@ -13,6 +13,10 @@ apt_sources() {
 	local keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 	shift
 	command -v apt-get >/dev/null || die "this machine has no apt; $instead"
+	# One user of the private apt at a time, until the shell that called ends
+	mkdir -p "$apt_dir"
+	exec 9>"$apt_dir/lock"
+	flock 9
 	[[ -e $keyring ]] || need debian-archive-keyring
 	while read -r uri label; do
 		case $label in

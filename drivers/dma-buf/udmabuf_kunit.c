@@ -5,6 +5,7 @@
  */
 #include <kunit/device.h>
 #include <kunit/test.h>
+#include <trace/events/dma.h>
 
 #define TEST_ORDER	4
 
@@ -15,6 +16,7 @@ struct udmabuf_test {
 	struct page *pages;
 	struct udmabuf *ubuf;
 	struct dma_buf *dmabuf;
+	char syncs[8];
 };
 
 /* A udmabuf of physically contiguous pages, exported by a device of its own */
@@ -103,6 +105,69 @@ static void end_maps_nothing(struct kunit *test)
 	KUNIT_EXPECT_NULL(test, t->ubuf->sg);
 }
 
+/* Which syncs the exporter's device saw: D for the device, C for the CPU */
+static void note_sync(struct udmabuf_test *t, struct device *dev, char sync)
+{
+	size_t len = strlen(t->syncs);
+
+	if (dev == t->misc.this_device && len < sizeof(t->syncs) - 1)
+		t->syncs[len] = sync;
+}
+
+static void note_sync_for_device(void *data, struct device *dev,
+				 struct scatterlist *sg, int nents,
+				 enum dma_data_direction dir)
+{
+	note_sync(data, dev, dir == DMA_TO_DEVICE ? 'D' : '?');
+}
+
+static void note_sync_for_cpu(void *data, struct device *dev,
+			      struct scatterlist *sg, int nents,
+			      enum dma_data_direction dir)
+{
+	note_sync(data, dev, dir == DMA_FROM_DEVICE ? 'C' : '?');
+}
+
+/*
+ * Before cache lines are dropped they are written back, or they take what the
+ * CPU wrote with them. An emulator without caches cannot show this in the data;
+ * the order of the syncs does.
+ */
+static void read_writes_back_first(struct kunit *test)
+{
+	static const struct {
+		enum dma_data_direction dir;
+		const char *begin, *end;
+	} cases[] = {
+		{ DMA_TO_DEVICE, "", "D" },
+		{ DMA_FROM_DEVICE, "DC", "" },
+		{ DMA_BIDIRECTIONAL, "DC", "D" },
+	};
+	struct udmabuf_test *t = test->priv;
+	int i;
+
+	if (dma_max_mapping_size(t->misc.this_device) < SIZE_MAX)
+		kunit_skip(test, "every mapping bounces");
+	if (!dma_dev_need_sync(t->misc.this_device))
+		kunit_skip(test, "a coherent device, and no CONFIG_DMA_API_DEBUG");
+	if (register_trace_dma_sync_sg_for_device(note_sync_for_device, t))
+		kunit_skip(test, "no tracepoints");
+	KUNIT_EXPECT_EQ(test, 0, register_trace_dma_sync_sg_for_cpu(note_sync_for_cpu, t));
+
+	for (i = 0; i < ARRAY_SIZE(cases); i++) {
+		memset(t->syncs, 0, sizeof(t->syncs));
+		KUNIT_EXPECT_EQ(test, 0, dma_buf_begin_cpu_access(t->dmabuf, cases[i].dir));
+		KUNIT_EXPECT_STREQ(test, t->syncs, cases[i].begin);
+		memset(t->syncs, 0, sizeof(t->syncs));
+		KUNIT_EXPECT_EQ(test, 0, dma_buf_end_cpu_access(t->dmabuf, cases[i].dir));
+		KUNIT_EXPECT_STREQ(test, t->syncs, cases[i].end);
+	}
+
+	unregister_trace_dma_sync_sg_for_cpu(note_sync_for_cpu, t);
+	unregister_trace_dma_sync_sg_for_device(note_sync_for_device, t);
+	tracepoint_synchronize_unregister();
+}
+
 /* A device that cannot address memory would need bounce buffers for it. */
 static void cpu_access_never_bounces(struct kunit *test)
 {
@@ -169,6 +234,7 @@ static void segment_size(struct kunit *test)
 static struct kunit_case udmabuf_test_cases[] = {
 	KUNIT_CASE(cpu_access_maps_once),
 	KUNIT_CASE(end_maps_nothing),
+	KUNIT_CASE(read_writes_back_first),
 	KUNIT_CASE(cpu_access_never_bounces),
 	KUNIT_CASE(importer_segments),
 	KUNIT_CASE(segment_size),
