@@ -1,7 +1,7 @@
 # The commands of the queue; each is a script of queue/. See README.md.
 
 BASES  := 7.3 6.12
-ARCHS  := arm64 x86_64
+ARCHS  := $(strip arm64 x86_64 $(if $(filter matrix,$(MAKECMDGOALS)),arm riscv64 s390x ppc64le))
 TOPICS := $(shell sed 's/\#.*//' series/$(or $(BASE),*)/order 2>/dev/null | awk 'NF { print $$1 }' | sort -u)
 
 # $(call one-of,VARIABLE,VALUES): a value that is not one of these ends it here
@@ -43,6 +43,7 @@ help:
 	@echo 'make clean      remove build (the cache is ~/.cache/dmabuf-queue)'
 	@echo
 	@echo 'ARCH=arm64|x86_64   one architecture   TOPIC=name    one topic: $(TOPICS)'
+	@echo '                     (matrix: arm, riscv64, s390x, ppc64le too)'
 	@echo 'BASE=7.3|6.12       one base           SERIES=none   the base without the series'
 	@echo 'LONG=1              full-length races and the machines that take long'
 	@echo 'KERNEL_SRC=dir, KERNEL_TARBALL=file    this source in place of Debian'"'"'s package'
