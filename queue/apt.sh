@@ -6,8 +6,9 @@
 apt_dir=$CACHE/apt
 apt() { local tool=$1; shift; APT_CONFIG=$apt_dir/apt.conf "$tool" "$@"; }
 
-# apt_sources INSTEAD SUITE...: read the lists of these suites; INSTEAD tells
-# the user what to do where that is not possible.
+# apt_sources INSTEAD SUITE...: read the lists of these suites (of their sources
+# with apt_types=deb-src); INSTEAD tells the user what to do where that is not
+# possible.
 apt_sources() {
 	local instead=$1 suite uri label mirror=${DEBIAN_MIRROR:-} security=
 	local keyring=/usr/share/keyrings/debian-archive-keyring.gpg
@@ -50,8 +51,8 @@ apt_sources() {
 		uri=$mirror
 		[[ $suite == *-security ]] && uri=$security
 		[[ -n $uri ]] || continue
-		printf 'Types: deb\nURIs: %s\nSuites: %s\nComponents: main\nSigned-By: %s\n' \
-			"$uri" "$suite" "$keyring" >"$apt_dir/sources/$suite.sources"
+		printf 'Types: %s\nURIs: %s\nSuites: %s\nComponents: main\nSigned-By: %s\n' \
+			"${apt_types:-deb}" "$uri" "$suite" "$keyring" >"$apt_dir/sources/$suite.sources"
 	done
 	apt apt-get update -q --error-on=any >"$apt_dir/update.log" 2>&1 || {
 		grep -E '^(E|W|Err)' "$apt_dir/update.log" | head -n 3 >&2
