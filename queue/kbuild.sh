@@ -60,7 +60,7 @@ quietly() {
 	local log=$1
 	shift
 	local ticker status=0
-	(while sleep 60; do say "  ... $(tail -n 1 "$log" | cut -c 1-70)"; done) &
+	{ while sleep 60; do say "  ... $(tail -n 1 "$log" | cut -c 1-70)" 2>&3; done; } 3>&2 2>/dev/null &
 	ticker=$!
 	"$@" >"$log" 2>&1 || status=$?
 	{ pkill -P "$ticker" sleep; kill "$ticker"; wait "$ticker"; } 2>/dev/null || true
@@ -111,6 +111,24 @@ configure() {
 		die "Kconfig of $tree does not give: $wanted"
 	fi
 	mv "$objects/queue.config.new" "$objects/queue.config"
+}
+
+# name_missing OPTION-FILE TREE OBJECTS: let Kconfig of TREE know the options that
+# only the series defines. The base does not use them, but with them the
+# generated autoconf.h, which every file includes, is the series' own to the
+# byte, and ccache has all that the series does not change.
+name_missing() {
+	local option value
+	{
+		cat "$2/Kconfig"
+		while IFS='=' read -r option value; do
+			option=${option#CONFIG_}
+			git -C "$2" grep -qE "^(menu)?config $option\$" HEAD -- '*Kconfig*' ||
+				printf 'config %s\n\tdef_%s %s\n' "$option" \
+					"$([[ $value == m ]] && echo tristate || echo bool)" "$value"
+		done < <(grep -E '^CONFIG_[A-Z0-9_]+=[ym]$' "$1")
+	} >"$3/Kconfig.queue"
+	kmake_args+=(KBUILD_KCONFIG="$3/Kconfig.queue")
 }
 
 # topic_commits TREE TOPIC: the commits of its patches, in order
