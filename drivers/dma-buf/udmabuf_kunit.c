@@ -247,4 +247,5 @@ static struct kunit_suite udmabuf_test_suite = {
 	.exit = udmabuf_test_exit,
 	.test_cases = udmabuf_test_cases,
 };
+
 kunit_test_suite(udmabuf_test_suite);
