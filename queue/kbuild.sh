@@ -131,6 +131,19 @@ name_missing() {
 	kmake_args+=(KBUILD_KCONFIG="$3/Kconfig.queue")
 }
 
+# build_in TREE: standard input, where an unpatched base that knows an option as
+# built in only has it so, and not as the module that the series makes of it
+build_in() {
+	local line known
+	while IFS= read -r line; do
+		if [[ $SERIES == none && $line =~ ^CONFIG_([A-Z0-9_]+)=m$ ]]; then
+			known=$(git -C "$1" grep -hE -A 1 "^config ${BASH_REMATCH[1]}\$" HEAD -- '*Kconfig*') || true
+			[[ $known != *$'\n\t'bool* ]] || line=${line%m}y
+		fi
+		echo "$line"
+	done
+}
+
 # topic_commits TREE TOPIC: the commits of its patches, in order
 topic_commits() {
 	git -C "$1" log --reverse --format='%H %s' refs/queue/base..HEAD |

@@ -3,17 +3,26 @@
 
 # machine NAME ARCH: set machine_archs (where it exists), machine_long (1: only
 # with LONG=1), machine_flavour (the kernel's fragment), machine_append (kernel
-# parameters) and machine_qemu (devices).
+# parameters), machine_devicetree (an overlay of configs/ on QEMU's own) and
+# machine_qemu (devices).
 machine() {
 	machine_archs=(arm64 x86_64)
 	machine_long=0
 	machine_flavour=debug
 	machine_append=
+	machine_devicetree=
 	machine_qemu=()
 	case $1 in
 	plain) ;;
 	swiotlb) # every streaming mapping bounces, as in a confidential guest
 		machine_append='swiotlb=force'
+		;;
+	cma) # a CMA region that the command line asks for; heaps charge cgroups
+		machine_append='cma=64M dma_heap.mem_accounting=1'
+		;;
+	regions) # reserved memory of each kind, which only a devicetree can have
+		machine_archs=(arm64)
+		machine_devicetree=regions
 		;;
 	pages-64k)
 		machine_archs=(arm64)
