@@ -23,6 +23,8 @@ machine() {
 	regions) # reserved memory of each kind, which only a devicetree can have
 		machine_archs=(arm64)
 		machine_devicetree=regions
+		machine_append='mem=1G'
+		machine_qemu=(-m 5120)
 		;;
 	pages-64k)
 		machine_archs=(arm64)
@@ -33,6 +35,11 @@ machine() {
 		machine_flavour=bench
 		machine_append=nokaslr
 		machine_qemu=(-smp 1 -icount 'shift=0,sleep=off')
+		if [[ $2 == arm64 ]]; then
+			machine_devicetree=regions
+			machine_append+=' mem=1G'
+			machine_qemu+=(-m 5120)
+		fi
 		;;
 	*) die "machine $1 is not known" ;;
 	esac
