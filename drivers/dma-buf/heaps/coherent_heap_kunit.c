@@ -1,0 +1,329 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * KUnit tests for the coherent heaps: importers, and others who share a region.
+ * Included by coherent_heap.c.
+ *
+ * They need a machine with a heap. A node that is compatible with
+ * "linux,dma-buf-importer-test" and has iommus is the importer behind an IOMMU.
+ */
+#include <kunit/device.h>
+#include <kunit/test.h>
+#include <linux/dma-resv.h>
+#include <linux/file.h>
+#include <linux/iommu.h>
+#include <linux/kthread.h>
+#include <linux/of_platform.h>
+#include <linux/platform_device.h>
+
+#define TEST_LEN	(3 * PAGE_SIZE)
+
+struct coherent_heap_test {
+	struct coherent_heap *coherent;
+	struct dma_buf *dmabuf;
+	struct coherent_heap_buffer *buffer;
+};
+
+static int test_probe(struct platform_device *pdev)
+{
+	return dma_set_mask_and_coherent(&pdev->dev, DMA_BIT_MASK(32));
+}
+
+static const struct of_device_id test_of_match[] = {
+	{ .compatible = "linux,dma-buf-importer-test" },
+	{}
+};
+
+static struct platform_driver test_driver = {
+	.probe = test_probe,
+	.driver = {
+		.name = "coherent_heap_test",
+		.of_match_table = test_of_match,
+	},
+};
+
+static void test_free(struct dma_buf *dmabuf)
+{
+	dma_buf_put(dmabuf);
+	flush_delayed_fput();
+}
+
+static int heap_test_init(struct kunit *test)
+{
+	struct coherent_heap_test *t;
+
+	t = kunit_kzalloc(test, sizeof(*t), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, t);
+
+	t->coherent = list_first_entry_or_null(&coherent_heaps, struct coherent_heap, list);
+	if (!t->coherent)
+		kunit_skip(test, "no region");
+	t->dmabuf = coherent_heap_allocate(t->coherent->heap, TEST_LEN, O_RDWR, 0);
+	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, t->dmabuf);
+	t->buffer = t->dmabuf->priv;
+	test->priv = t;
+	return 0;
+}
+
+static void heap_test_exit(struct kunit *test)
+{
+	struct coherent_heap_test *t = test->priv;
+
+	if (t)
+		test_free(t->dmabuf);
+}
+
+static struct device *test_device(struct kunit *test, const char *name)
+{
+	struct device *dev = kunit_device_register(test, name);
+
+	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, dev);
+	KUNIT_ASSERT_EQ(test, 0, dma_coerce_mask_and_coherent(dev, DMA_BIT_MASK(64)));
+	return dev;
+}
+
+/* Import the buffer, and show the mapping, or its error, to @look. */
+static void test_import(struct kunit *test, struct device *dev,
+			void (*look)(struct kunit *test, struct device *dev,
+				     struct sg_table *sgt))
+{
+	struct coherent_heap_test *t = test->priv;
+	struct dma_buf_attachment *attach = dma_buf_attach(t->dmabuf, dev);
+	struct sg_table *sgt;
+
+	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, attach);
+	sgt = dma_buf_map_attachment_unlocked(attach, DMA_BIDIRECTIONAL);
+	look(test, dev, sgt);
+	if (!IS_ERR(sgt))
+		dma_buf_unmap_attachment_unlocked(attach, sgt, DMA_BIDIRECTIONAL);
+	dma_buf_detach(t->dmabuf, attach);
+}
+
+static void expect_one_entry(struct kunit *test, struct sg_table *sgt)
+{
+	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, sgt);
+	KUNIT_EXPECT_EQ(test, sgt->nents, 1);
+	KUNIT_EXPECT_EQ(test, sg_dma_len(sgt->sgl), TEST_LEN);
+	KUNIT_EXPECT_PTR_EQ(test, sg_page(sgt->sgl), NULL);
+}
+
+static void expect_physical_address(struct kunit *test, struct device *dev,
+				    struct sg_table *sgt)
+{
+	struct coherent_heap_test *t = test->priv;
+
+	expect_one_entry(test, sgt);
+	KUNIT_EXPECT_EQ(test, sg_dma_address(sgt->sgl), phys_to_dma(dev, t->buffer->phys));
+}
+
+static void import_without_iommu(struct kunit *test)
+{
+	test_import(test, test_device(test, "importer"), expect_physical_address);
+}
+
+static void expect_erange(struct kunit *test, struct device *dev, struct sg_table *sgt)
+{
+	KUNIT_EXPECT_PTR_EQ(test, sgt, ERR_PTR(-ERANGE));
+}
+
+static void import_out_of_reach(struct kunit *test)
+{
+	struct coherent_heap_test *t = test->priv;
+	struct device *dev = test_device(test, "importer");
+
+	/* A mask that ends with the last byte, one that ends before it */
+	*dev->dma_mask = t->buffer->phys + TEST_LEN - 1;
+	test_import(test, dev, expect_physical_address);
+	*dev->dma_mask = t->buffer->phys + TEST_LEN - 2;
+	test_import(test, dev, expect_erange);
+}
+
+static void expect_translation(struct kunit *test, struct device *dev,
+			       struct sg_table *sgt)
+{
+	struct iommu_domain *domain = iommu_get_domain_for_dev(dev);
+	struct coherent_heap_test *t = test->priv;
+	dma_addr_t addr;
+	size_t i;
+
+	expect_one_entry(test, sgt);
+	addr = sg_dma_address(sgt->sgl);
+	for (i = 0; i < TEST_LEN; i += PAGE_SIZE)
+		KUNIT_EXPECT_EQ(test, iommu_iova_to_phys(domain, addr + i), t->buffer->phys + i);
+	KUNIT_EXPECT_EQ(test, iommu_iova_to_phys(domain, addr + TEST_LEN), 0);
+	KUNIT_EXPECT_LE(test, addr + TEST_LEN - 1, DMA_BIT_MASK(32));
+}
+
+/* Through an IOMMU a device of 32 bits reaches a region at any address. */
+static void import_behind_iommu(struct kunit *test)
+{
+	struct coherent_heap_test *t = test->priv;
+	struct platform_device *pdev = NULL;
+	struct coherent_heap *coherent;
+	struct device_node *np;
+
+	np = of_find_compatible_node(NULL, NULL, test_of_match[0].compatible);
+	if (np)
+		pdev = of_find_device_by_node(np);
+	of_node_put(np);
+	if (!pdev)
+		kunit_skip(test, "no such device");
+	if (!pdev->dev.driver || !use_dma_iommu(&pdev->dev)) {
+		put_device(&pdev->dev);
+		kunit_skip(test, "no IOMMU");
+	}
+
+	test_free(t->dmabuf);
+	list_for_each_entry(coherent, &coherent_heaps, list) {
+		t->dmabuf = coherent_heap_allocate(coherent->heap, TEST_LEN, O_RDWR, 0);
+		KUNIT_ASSERT_NOT_ERR_OR_NULL(test, t->dmabuf);
+		t->buffer = t->dmabuf->priv;
+		test_import(test, &pdev->dev, expect_translation);
+		if (!list_is_last(&coherent->list, &coherent_heaps))
+			test_free(t->dmabuf);
+	}
+	put_device(&pdev->dev);
+}
+
+/* The kernel sees the pool's own mapping, and sees it zeroed. */
+static void vmap_is_the_pools(struct kunit *test)
+{
+	struct coherent_heap_test *t = test->priv;
+	struct iosys_map map;
+
+	KUNIT_ASSERT_EQ(test, dma_buf_vmap_unlocked(t->dmabuf, &map), 0);
+	KUNIT_EXPECT_PTR_EQ(test, map.vaddr, t->buffer->vaddr);
+	KUNIT_EXPECT_TRUE(test, is_vmalloc_addr(map.vaddr));
+	KUNIT_EXPECT_NULL(test, memchr_inv(map.vaddr, 0, TEST_LEN));
+	memset(map.vaddr, 0x5a, TEST_LEN);
+	dma_buf_vunmap_unlocked(t->dmabuf, &map);
+
+	/* The next owner of these pages sees nothing of that. */
+	test_free(t->dmabuf);
+	t->dmabuf = coherent_heap_allocate(t->coherent->heap, TEST_LEN, O_RDWR, 0);
+	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, t->dmabuf);
+	t->buffer = t->dmabuf->priv;
+	KUNIT_ASSERT_EQ(test, dma_buf_vmap_unlocked(t->dmabuf, &map), 0);
+	KUNIT_EXPECT_NULL(test, memchr_inv(map.vaddr, 0, TEST_LEN));
+	dma_buf_vunmap_unlocked(t->dmabuf, &map);
+}
+
+static void refuses_what_no_entry_holds(struct kunit *test)
+{
+	struct coherent_heap_test *t = test->priv;
+
+	if (sizeof(long) > sizeof(int))
+		KUNIT_EXPECT_PTR_EQ(test, coherent_heap_allocate(t->coherent->heap,
+								 1UL << (BITS_PER_LONG / 2),
+								 O_RDWR, 0), ERR_PTR(-EINVAL));
+	KUNIT_EXPECT_PTR_EQ(test, coherent_heap_allocate(t->coherent->heap, SZ_2G, O_RDWR, 0),
+			    ERR_PTR(-ENOMEM));
+}
+
+/* Another heap has the name: there is no second one, and nothing is bound. */
+static void name_is_taken(struct kunit *test)
+{
+	struct coherent_heap_test *t = test->priv;
+	const char *name = dma_heap_get_name(t->coherent->heap);
+	struct device_node *parent __free(device_node) =
+		of_find_node_by_path("/reserved-memory");
+	struct device_node *np __free(device_node) = NULL;
+
+	for_each_child_of_node_scoped(parent, child)
+		if (!np && !strcmp(kbasename(child->full_name), name))
+			np = of_node_get(child);
+	KUNIT_ASSERT_NOT_NULL(test, np);
+	KUNIT_EXPECT_EQ(test, coherent_heap_add(np, name), -EEXIST);
+	KUNIT_EXPECT_PTR_EQ(test, t->coherent,
+			    list_first_entry(&coherent_heaps, struct coherent_heap, list));
+}
+
+struct test_binding {
+	struct device *dev;
+	struct device_node *region;
+};
+
+static int bind_thread(void *data)
+{
+	struct test_binding *binding = data;
+
+	return of_reserved_mem_device_init_by_region(binding->dev, binding->region);
+}
+
+/*
+ * Two devices at once, on each region: those that have a heap are set up
+ * already, but those that belong to a device are not, as the tests' has no driver.
+ */
+static void devices_share_a_pool(struct kunit *test)
+{
+	struct device_node *parent __free(device_node) =
+		of_find_node_by_path("/reserved-memory");
+	unsigned int regions = 0;
+
+	for_each_available_child_of_node_scoped(parent, np) {
+		struct test_binding bindings[2];
+		struct task_struct *tasks[2];
+		int i;
+
+		if (!of_device_is_compatible(np, "shared-dma-pool") ||
+		    !of_property_read_bool(np, "no-map") || !of_reserved_mem_lookup(np))
+			continue;
+		for (i = 0; i < 2; i++) {
+			bindings[i].dev = test_device(test, i ? "second" : "first");
+			bindings[i].region = np;
+			tasks[i] = kthread_create(bind_thread, &bindings[i], "bind");
+			KUNIT_ASSERT_NOT_ERR_OR_NULL(test, tasks[i]);
+			get_task_struct(tasks[i]);
+		}
+		for (i = 0; i < 2; i++)
+			wake_up_process(tasks[i]);
+		for (i = 0; i < 2; i++)
+			KUNIT_EXPECT_EQ(test, kthread_stop_put(tasks[i]), 0);
+		KUNIT_EXPECT_NOT_NULL(test, bindings[0].dev->dma_mem);
+		KUNIT_EXPECT_PTR_EQ(test, bindings[0].dev->dma_mem, bindings[1].dev->dma_mem);
+
+		/* Bound is bound, and released by the same function as ever. */
+		KUNIT_EXPECT_EQ(test, bind_thread(&bindings[0]), -EBUSY);
+		for (i = 0; i < 2; i++) {
+			of_reserved_mem_device_release(bindings[i].dev);
+			KUNIT_EXPECT_NULL(test, bindings[i].dev->dma_mem);
+			kunit_device_unregister(test, bindings[i].dev);
+		}
+		regions++;
+	}
+	KUNIT_EXPECT_GT(test, regions, 0);
+
+	/* Not a region of this kind */
+	KUNIT_EXPECT_EQ(test, -EINVAL,
+			of_reserved_mem_device_init_by_region(test_device(test, "third"), parent));
+}
+
+static int heap_suite_init(struct kunit_suite *suite)
+{
+	return platform_driver_register(&test_driver);
+}
+
+static void heap_suite_exit(struct kunit_suite *suite)
+{
+	platform_driver_unregister(&test_driver);
+}
+
+static struct kunit_case heap_test_cases[] = {
+	KUNIT_CASE(import_without_iommu),
+	KUNIT_CASE(import_out_of_reach),
+	KUNIT_CASE(import_behind_iommu),
+	KUNIT_CASE(vmap_is_the_pools),
+	KUNIT_CASE(refuses_what_no_entry_holds),
+	KUNIT_CASE(name_is_taken),
+	KUNIT_CASE(devices_share_a_pool),
+	{}
+};
+
+static struct kunit_suite heap_test_suite = {
+	.name = "coherent_heap",
+	.suite_init = heap_suite_init,
+	.suite_exit = heap_suite_exit,
+	.init = heap_test_init,
+	.exit = heap_test_exit,
+	.test_cases = heap_test_cases,
+};
+kunit_test_suite(heap_test_suite);

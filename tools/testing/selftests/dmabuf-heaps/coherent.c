@@ -1,0 +1,326 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Which regions of the devicetree become coherent heaps, and how much they hold.
+ * The tests read the devicetree of the machine, and load and unload the module.
+ */
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <endian.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <sys/ioctl.h>
+#include <sys/klog.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#include <linux/dma-heap.h>
+
+#include "kselftest_harness.h"
+
+#define DEVPATH		"/dev/dma_heap"
+#define TREE		"/sys/firmware/devicetree/base"
+#define MODULE		"coherent_heap"
+#define MAX_REGIONS	64
+#define FRAME		13002342	/* bytes: 12.4 MiB */
+
+struct region {
+	char name[256];
+	uint32_t phandle;
+	bool fit;		/* of the right kind, and with no-map */
+	bool claimed;
+};
+
+static struct region regions[MAX_REGIONS];
+static int region_count;
+
+/* Text that is good until the fourth call after this one */
+__attribute__((format(printf, 1, 2)))
+static const char *text(const char *format, ...)
+{
+	static char texts[4][4096];
+	static int next;
+	char *buf = texts[next++ % 4];
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(buf, sizeof(texts[0]), format, args);
+	va_end(args);
+	return buf;
+}
+
+static ssize_t property(const char *node, const char *name, void *value, size_t size)
+{
+	int fd = open(text("%s/%s", node, name), O_RDONLY | O_CLOEXEC);
+	ssize_t len;
+
+	if (fd < 0)
+		return -1;
+	len = read(fd, value, size);
+	close(fd);
+	return len;
+}
+
+static bool has_property(const char *node, const char *name)
+{
+	return !access(text("%s/%s", node, name), F_OK);
+}
+
+static bool available(const char *node)
+{
+	char status[32] = "okay";
+
+	property(node, "status", status, sizeof(status) - 1);
+	return !strcmp(status, "okay") || !strcmp(status, "ok");
+}
+
+static int note_claims(const char *path, const struct stat *st, int flag, struct FTW *ftw)
+{
+	uint32_t claims[64];
+	const char *node;
+	ssize_t len;
+
+	if (flag != FTW_F || strcmp(path + ftw->base, "memory-region"))
+		return 0;
+	node = text("%.*s", ftw->base - 1, path);
+	if (!available(node))
+		return 0;
+	len = property(node, "memory-region", claims, sizeof(claims));
+	for (ssize_t i = 0; i < len / 4; i++)
+		for (int r = 0; r < region_count; r++)
+			if (regions[r].phandle && regions[r].phandle == be32toh(claims[i]))
+				regions[r].claimed = true;
+	return 0;
+}
+
+static void read_devicetree(void)
+{
+	DIR *dir = opendir(TREE "/reserved-memory");
+	struct dirent *entry;
+	struct region *region;
+	char compatible[256];
+	const char *node;
+
+	region_count = 0;
+	while (dir && (entry = readdir(dir)) && region_count < MAX_REGIONS) {
+		if (entry->d_type != DT_DIR || entry->d_name[0] == '.')
+			continue;
+		region = &regions[region_count++];
+		memset(region, 0, sizeof(*region));
+		strcpy(region->name, entry->d_name);
+		node = strdup(text(TREE "/reserved-memory/%s", entry->d_name));
+		memset(compatible, 0, sizeof(compatible));
+		property(node, "compatible", compatible, sizeof(compatible) - 1);
+		property(node, "phandle", &region->phandle, 4);
+		region->phandle = be32toh(region->phandle);
+		region->fit = available(node) && !strcmp(compatible, "shared-dma-pool") &&
+			      has_property(node, "no-map") && !has_property(node, "reusable") &&
+			      !has_property(node, "linux,dma-default");
+		free((void *)node);
+	}
+	if (dir)
+		closedir(dir);
+	nftw(TREE, note_claims, 16, FTW_PHYS);
+}
+
+static bool is_loaded(void)
+{
+	return !access("/sys/module/" MODULE "/initstate", F_OK);
+}
+
+/* Load the module with @expose as its parameter, or none; false where there is none. */
+static bool load(const char *expose)
+{
+	int status;
+	pid_t pid = fork();
+
+	if (!pid) {
+		execlp("modprobe", "modprobe", MODULE, expose ? text("expose=%s", expose) : NULL,
+		       NULL);
+		_exit(127);
+	}
+	return pid > 0 && waitpid(pid, &status, 0) == pid && !status && is_loaded();
+}
+
+static int unload(void)
+{
+	return syscall(SYS_delete_module, MODULE, O_NONBLOCK) ? errno : 0;
+}
+
+static bool has_heap(const char *name)
+{
+	return !access(text(DEVPATH "/%s", name), F_OK);
+}
+
+static int heap_open(const char *name)
+{
+	return open(text(DEVPATH "/%s", name), O_RDWR | O_CLOEXEC);
+}
+
+static int heap_alloc(int heap, size_t len)
+{
+	struct dma_heap_allocation_data data = { .len = len, .fd_flags = O_RDWR | O_CLOEXEC };
+
+	return ioctl(heap, DMA_HEAP_IOCTL_ALLOC, &data) ? -1 : (int)data.fd;
+}
+
+/* How often the log has said why there is no heap for this region */
+static int said(const char *name)
+{
+	static char log[1 << 22];
+	int len = klogctl(3 /* SYSLOG_ACTION_READ_ALL */, log, sizeof(log) - 1), times = 0;
+	const char *line = text(MODULE ": no heap for /reserved-memory/%s: ", name);
+
+	log[len < 0 ? 0 : len] = 0;
+	for (char *at = log; (at = strstr(at, line)); at++)
+		times++;
+	return times;
+}
+
+FIXTURE(coherent)
+{
+	bool was_loaded;
+};
+
+FIXTURE_SETUP(coherent)
+{
+	read_devicetree();
+	self->was_loaded = is_loaded();
+	if (self->was_loaded)
+		ASSERT_EQ(0, unload());
+	if (!load(NULL))
+		SKIP(return, "no module " MODULE);
+}
+
+FIXTURE_TEARDOWN(coherent)
+{
+	if (is_loaded() != self->was_loaded)
+		EXPECT_TRUE(self->was_loaded ? load(NULL) : !unload());
+}
+
+TEST_F(coherent, regions_that_nobody_has)
+{
+	int heaps = 0;
+
+	for (int i = 0; i < region_count; i++) {
+		struct region *region = &regions[i];
+		bool wanted = region->fit && !region->claimed;
+		int heap, buf;
+
+		/* The name may be that of another module's heap. */
+		if (!wanted && has_heap(region->name)) {
+			unload();
+			EXPECT_TRUE(has_heap(region->name))
+				TH_LOG("heap for %s", region->name);
+			ASSERT_TRUE(load(NULL));
+		}
+		if (!wanted)
+			continue;
+		heaps++;
+		heap = heap_open(region->name);
+		EXPECT_LE(0, heap)
+			TH_LOG("no heap for %s", region->name);
+		buf = heap_alloc(heap, 1);
+		EXPECT_LE(0, buf);
+		close(buf);
+		close(heap);
+	}
+	if (!heaps)
+		SKIP(return, "no region for a heap");
+}
+
+TEST_F(coherent, regions_of_devices)
+{
+	struct region *region = NULL;
+	int heap, buf, heaps = 0, count;
+
+	for (int i = 0; i < region_count; i++)
+		if (regions[i].fit && regions[i].claimed)
+			region = &regions[i];
+	if (!region)
+		SKIP(return, "no device has a region");
+	EXPECT_FALSE(has_heap(region->name));
+
+	/* Nearly its name, and twice another one's */
+	ASSERT_EQ(0, unload());
+	ASSERT_TRUE(load(text("%.*s:%sx::nobody", (int)strlen(region->name) - 1, region->name,
+			      region->name)));
+	EXPECT_FALSE(has_heap(region->name));
+
+	ASSERT_EQ(0, unload());
+	count = said(region->name);
+	ASSERT_TRUE(load(text("nobody:%s", region->name)));
+	EXPECT_TRUE(has_heap(region->name));
+	EXPECT_EQ(count, said(region->name));
+	for (int i = 0; i < region_count; i++)
+		heaps += regions[i].fit && has_heap(regions[i].name);
+	EXPECT_LT(1, heaps);
+	heap = heap_open(region->name);
+	ASSERT_LE(0, heap);
+	buf = heap_alloc(heap, 1);
+	EXPECT_LE(0, buf);
+	EXPECT_EQ(EAGAIN, unload());
+	close(buf);
+	close(heap);
+	ASSERT_EQ(0, unload());
+}
+
+/* Once each time that the module is loaded, for each region of the kind */
+TEST_F(coherent, log_says_why)
+{
+	for (int i = 0; i < region_count; i++) {
+		struct region *region = &regions[i];
+		char *node = strdup(text(TREE "/reserved-memory/%s", region->name));
+		char compatible[64] = "";
+		int before;
+
+		property(node, "compatible", compatible, sizeof(compatible) - 1);
+		if (strcmp(compatible, "shared-dma-pool") || has_property(node, "reusable") ||
+		    !available(node)) {
+			free(node);
+			continue;
+		}
+		free(node);
+		before = said(region->name);
+		ASSERT_EQ(0, unload());
+		ASSERT_TRUE(load(NULL));
+		EXPECT_EQ(before + (!region->fit || region->claimed), said(region->name))
+			TH_LOG("%s", region->name);
+	}
+}
+
+/* Frames that are no power of two take what they are. */
+TEST_F(coherent, frames)
+{
+	int bufs[64], n = 0, heap = -1, expected = 0;
+
+	for (int i = 0; i < region_count && !expected; i++) {
+		uint64_t reg[2];
+
+		if (!regions[i].fit || regions[i].claimed ||
+		    property(text(TREE "/reserved-memory/%s", regions[i].name), "reg", reg,
+			     sizeof(reg)) != sizeof(reg) ||
+		    be64toh(reg[1]) < 128 << 20)
+			continue;
+		heap = heap_open(regions[i].name);
+		expected = be64toh(reg[1]) / FRAME;
+	}
+	if (heap < 0)
+		SKIP(return, "no region of 128 MiB");
+	while (n < 64 && (bufs[n] = heap_alloc(heap, FRAME)) >= 0)
+		n++;
+	EXPECT_EQ(ENOMEM, errno);
+	EXPECT_EQ(expected, n);
+	while (n--)
+		close(bufs[n]);
+	close(heap);
+}
+
+TEST_HARNESS_MAIN
