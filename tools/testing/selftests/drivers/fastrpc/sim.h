@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The software DSP, as Documentation/misc-devices/fastrpc-sim.rst describes it.
+ */
+
+#ifndef FASTRPC_SIM_H
+#define FASTRPC_SIM_H
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define SIM_DEBUGFS		"/sys/kernel/debug/fastrpc-sim"
+
+#define SIM_REMOTECTL		0
+#define SIM_PROCESS		1
+#define SIM_LISTENER		3
+
+#define SIM_ERROR(aee)		((int)(0x80000400 + (aee)))
+#define SIM_EFAILED		SIM_ERROR(1)
+#define SIM_EUNABLETOLOAD	SIM_ERROR(6)
+#define SIM_EEXPIRED		SIM_ERROR(12)
+#define SIM_EBADSTATE		SIM_ERROR(13)
+#define SIM_EBADPARM		SIM_ERROR(14)
+#define SIM_EUNSUPPORTED	SIM_ERROR(20)
+
+#define SIM_ARCH_VERSION	6
+#define SIM_ARCH		0x68
+
+/* Sessions of a DSP: one a bank, two in the last. */
+#define SIM_SESSIONS		5
+
+/* Scalars: method, input and output buffers, input and output handles. */
+#define SIM_SC(method, in, out, hin, hout) \
+	((method) << 24 | (in) << 16 | (out) << 8 | (hin) << 4 | (hout))
+
+/* Write @what to a file of the DSP in debugfs; 0, or -1 with errno. */
+static inline int sim_write(const char *dsp, const char *file, const char *what)
+{
+	char path[128];
+	ssize_t n;
+	int fd;
+
+	snprintf(path, sizeof(path), SIM_DEBUGFS "/%s/%s", dsp, file);
+	fd = open(path, O_WRONLY);
+	if (fd < 0)
+		return -1;
+	n = write(fd, what, strlen(what));
+	close(fd);
+	return n == (ssize_t)strlen(what) ? 0 : -1;
+}
+
+/* The number in a file of the DSP in debugfs, or -1. */
+static inline long sim_count(const char *dsp, const char *file)
+{
+	char path[128];
+	long count;
+	FILE *f;
+
+	snprintf(path, sizeof(path), SIM_DEBUGFS "/%s/%s", dsp, file);
+	f = fopen(path, "r");
+	if (!f)
+		return -1;
+	if (fscanf(f, "%ld", &count) != 1)
+		count = -1;
+	fclose(f);
+	return count;
+}
+
+/* Wait until the number is @count, for ten seconds at most; what it is then. */
+static inline long sim_wait_count(const char *dsp, const char *file, long count)
+{
+	int i;
+
+	for (i = 0; i < 1000 && sim_count(dsp, file) != count; i++)
+		usleep(10000);
+	return sim_count(dsp, file);
+}
+
+static inline void sim_uri(char *uri, size_t size, const char *module)
+{
+	snprintf(uri, size, "file:///lib%s_skel.so?%s_skel_handle_invoke&_modver=1.0&_dom=cdsp",
+		 module, module);
+}
+
+/* How many IOMMU groups have a context bank in them. */
+static inline int sim_groups(void)
+{
+	int groups = 0, n;
+	struct dirent *entry;
+	char path[300];
+	DIR *dir, *devices;
+
+	dir = opendir("/sys/kernel/iommu_groups");
+	if (!dir)
+		return 0;
+	while ((entry = readdir(dir))) {
+		if (entry->d_name[0] == '.')
+			continue;
+		snprintf(path, sizeof(path), "/sys/kernel/iommu_groups/%s/devices", entry->d_name);
+		devices = opendir(path);
+		for (n = 0; devices && (entry = readdir(devices));)
+			n += !!strstr(entry->d_name, "compute-cb");
+		if (devices)
+			closedir(devices);
+		groups += n == 1;
+	}
+	closedir(dir);
+	return groups;
+}
+
+#endif
