@@ -291,6 +291,7 @@ static struct rpmsg_endpoint *sim_create_ept(struct rpmsg_device *rpdev, rpmsg_r
 		}
 		dsp->ept = ept;
 	}
+	sim_expect_banks(dsp, &rpdev->dev);
 	scoped_guard(spinlock_irqsave, &dsp->lock)
 		dsp->up = true;
 	return ept;

@@ -61,19 +61,14 @@ struct sim_wire_page {
 /* Banks are children of the channel, whatever bus they are on. */
 static struct device *find_bank_device(struct sim_dsp *dsp, u32 sid)
 {
-	struct device *channel __free(put_device) = NULL;
 	struct device_node *np;
 
-	scoped_guard(spinlock_irqsave, &dsp->rx_lock) {
-		if (!dsp->ept)
-			return NULL;
-		channel = get_device(&dsp->ept->rpdev->dev);
-	}
 	for_each_child_of_node(dsp->node, np) {
 		u32 reg;
 
 		if (!of_property_read_u32(np, "reg", &reg) && reg == sid) {
-			struct device *dev = device_find_child(channel, np, device_match_of_node);
+			struct device *dev = device_find_child(dsp->bank_parent, np,
+							       device_match_of_node);
 
 			of_node_put(np);
 			return dev;
@@ -108,8 +103,19 @@ static bool find_bank(struct sim_dsp *dsp, u32 sid, struct sim_bank *bank)
 }
 
 /**
+ * sim_expect_banks() - tell where a DSP's banks will be
+ * @dsp: the DSP, which carries out no calls yet
+ * @parent: the device that they will be children of
+ */
+void sim_expect_banks(struct sim_dsp *dsp, struct device *parent)
+{
+	guard(mutex)(&dsp->bank_lock);
+	dsp->bank_parent = parent;
+}
+
+/**
  * sim_forget_banks() - let go of the banks' domains
- * @dsp: the DSP, which carries out no calls
+ * @dsp: the DSP, which carries out no calls any more
  */
 void sim_forget_banks(struct sim_dsp *dsp)
 {

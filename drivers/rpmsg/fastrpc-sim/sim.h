@@ -119,7 +119,8 @@ struct sim_bank {
  * @fault_handle: the handle that this is for, or %SIM_ANY_HANDLE
  * @process_lock: protects @processes and what hangs on them
  * @processes: the sessions that exist on the DSP
- * @bank_lock: protects @banks; neither of the two mutexes is taken within the other
+ * @bank_lock: protects @bank_parent and @banks; neither of the two mutexes is taken within the other
+ * @bank_parent: the device that has the banks' as children
  * @banks: by the number in their ``reg``, less one
  * @outside: accesses outside of what was mapped, since the module was loaded
  * @delay_ms: how late a late reply is
@@ -151,6 +152,7 @@ struct sim_dsp {
 	struct mutex process_lock;
 	struct list_head processes;
 	struct mutex bank_lock;
+	struct device *bank_parent;
 	struct sim_bank banks[SIM_MAX_BANKS];
 
 	atomic_t outside;
@@ -272,6 +274,7 @@ s32 sim_read_arg(struct sim_call *call, unsigned int i, u64 offset, void *to, si
 s32 sim_write_arg(struct sim_call *call, unsigned int i, u64 offset, const void *from, size_t len);
 s32 sim_write_poll_word(struct sim_call *call);
 void sim_corrupt_metadata(struct sim_call *call);
+void sim_expect_banks(struct sim_dsp *dsp, struct device *parent);
 void sim_forget_banks(struct sim_dsp *dsp);
 
 /* process.c */

@@ -99,8 +99,9 @@ static int create_dsp(struct sim_dsp *dsp, u32 smmu)
 	      of_changeset_add_prop_u32(&changeset, dsp->node, "#size-cells", 0);
 	if (!ret && non_secure)
 		ret = of_changeset_add_prop_bool(&changeset, dsp->node, "qcom,non-secure-domain");
-	for (i = 0; !ret && i < sim_banks; i++)
-		ret = create_bank(dsp, i, smmu);
+	/* A node that is added goes before those that are there. */
+	for (i = sim_banks; !ret && i > 0; i--)
+		ret = create_bank(dsp, i - 1, smmu);
 	return ret;
 }
 

@@ -433,8 +433,9 @@ TEST_F(fastrpc, attached_sessions)
 TEST_F(fastrpc, isolation)
 {
 	int handle = open_module(self->dev, "memory"), other, other_handle;
-	uint64_t addr[2], own;
+	struct fastrpc_mem_map map = { .flags = FASTRPC_MAP_FD };
 	char data[64] = "", probe[64] = "";
+	uint64_t addr[2], own;
 	struct buffer buf;
 
 	if (sim_groups() < 2)
@@ -449,6 +450,9 @@ TEST_F(fastrpc, isolation)
 	/* 8 MiB lie where the other session has none of its own. */
 	ASSERT_EQ(0, buffer_create(&buf, 8 * MIB));
 	strcpy(buf.mem, "private");
+	map.fd = buf.fd;
+	map.length = buf.size;
+	ASSERT_EQ(0, ioctl(self->dev, FASTRPC_IOCTL_MEM_MAP, &map));
 	struct fastrpc_invoke_args locate[] = {
 		arg(&addr[1], 8), arg_of(&buf), arg(&addr[0], 8),
 	};
