@@ -17,8 +17,11 @@ machine() {
 	swiotlb) # every streaming mapping bounces, as in a confidential guest
 		machine_append='swiotlb=force'
 		;;
-	cma) # a CMA region that the command line asks for; heaps charge cgroups
-		machine_append='cma=64M dma_heap.mem_accounting=1'
+	cma) # a CMA region that the command line asks for; heaps charge cgroups; vfio-pci has a device
+		machine_append='cma=64M dma_heap.mem_accounting=1 vfio-pci.ids=1af4:1110'
+		machine_qemu=(-object 'memory-backend-ram,id=shm,size=1M' -device 'pcie-root-port,id=port1,chassis=1'
+			-device 'ivshmem-plain,memdev=shm,bus=port1')
+		[[ $2 == arm64 ]] || machine_qemu+=(-device 'intel-iommu,intremap=off')
 		;;
 	regions) # reserved memory of each kind, which only a devicetree can have
 		machine_archs=(arm64)
