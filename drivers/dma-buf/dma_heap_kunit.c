@@ -445,4 +445,5 @@ static struct kunit_suite heap_test_suite = {
 	.exit = heap_test_exit,
 	.test_cases = heap_test_cases,
 };
+
 kunit_test_suite(heap_test_suite);

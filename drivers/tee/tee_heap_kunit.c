@@ -209,4 +209,5 @@ static struct kunit_suite heap_test_suite = {
 	.init = heap_test_init,
 	.test_cases = heap_test_cases,
 };
+
 kunit_test_suite(heap_test_suite);

@@ -221,4 +221,5 @@ static struct kunit_suite coherent_test_suite = {
 	.exit = coherent_test_exit,
 	.test_cases = coherent_test_cases,
 };
+
 kunit_test_suite(coherent_test_suite);

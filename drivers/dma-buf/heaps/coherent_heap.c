@@ -120,10 +120,10 @@ static void coherent_heap_unmap_dma_buf(struct dma_buf_attachment *attachment,
 	kfree(container_of(table, struct coherent_heap_mapping, table));
 }
 
-/* No cache lines to maintain: what is stored just has to leave the CPU. */
 static int coherent_heap_barrier(struct dma_buf *dmabuf,
 				 enum dma_data_direction direction)
 {
+	/* No cache lines to maintain: what is stored just has to leave the CPU. */
 	mb();
 	return 0;
 }

@@ -3,8 +3,7 @@
  * KUnit tests for the coherent heaps: importers, and others who share a region.
  * Included by coherent_heap.c.
  *
- * They need a machine with a heap. A node that is compatible with
- * "linux,dma-buf-importer-test" and has iommus is the importer behind an IOMMU.
+ * They need a machine with a heap, and a PCI device behind an IOMMU.
  */
 #include <kunit/device.h>
 #include <kunit/test.h>
@@ -12,8 +11,7 @@
 #include <linux/file.h>
 #include <linux/iommu.h>
 #include <linux/kthread.h>
-#include <linux/of_platform.h>
-#include <linux/platform_device.h>
+#include <linux/pci.h>
 
 #define TEST_LEN	(3 * PAGE_SIZE)
 
@@ -21,24 +19,6 @@ struct coherent_heap_test {
 	struct coherent_heap *coherent;
 	struct dma_buf *dmabuf;
 	struct coherent_heap_buffer *buffer;
-};
-
-static int test_probe(struct platform_device *pdev)
-{
-	return dma_set_mask_and_coherent(&pdev->dev, DMA_BIT_MASK(32));
-}
-
-static const struct of_device_id test_of_match[] = {
-	{ .compatible = "linux,dma-buf-importer-test" },
-	{}
-};
-
-static struct platform_driver test_driver = {
-	.probe = test_probe,
-	.driver = {
-		.name = "coherent_heap_test",
-		.of_match_table = test_of_match,
-	},
 };
 
 static void test_free(struct dma_buf *dmabuf)
@@ -157,20 +137,14 @@ static void expect_translation(struct kunit *test, struct device *dev,
 static void import_behind_iommu(struct kunit *test)
 {
 	struct coherent_heap_test *t = test->priv;
-	struct platform_device *pdev = NULL;
 	struct coherent_heap *coherent;
-	struct device_node *np;
+	struct pci_dev *pdev = NULL;
 
-	np = of_find_compatible_node(NULL, NULL, test_of_match[0].compatible);
-	if (np)
-		pdev = of_find_device_by_node(np);
-	of_node_put(np);
+	for_each_pci_dev(pdev)
+		if (use_dma_iommu(&pdev->dev) && !pdev->dev.driver)
+			break;
 	if (!pdev)
-		kunit_skip(test, "no such device");
-	if (!pdev->dev.driver || !use_dma_iommu(&pdev->dev)) {
-		put_device(&pdev->dev);
-		kunit_skip(test, "no IOMMU");
-	}
+		kunit_skip(test, "no PCI device behind an IOMMU");
 
 	test_free(t->dmabuf);
 	list_for_each_entry(coherent, &coherent_heaps, list) {
@@ -181,7 +155,7 @@ static void import_behind_iommu(struct kunit *test)
 		if (!list_is_last(&coherent->list, &coherent_heaps))
 			test_free(t->dmabuf);
 	}
-	put_device(&pdev->dev);
+	pci_dev_put(pdev);
 }
 
 /* The kernel sees the pool's own mapping, and sees it zeroed. */
@@ -297,16 +271,6 @@ static void devices_share_a_pool(struct kunit *test)
 			of_reserved_mem_device_init_by_region(test_device(test, "third"), parent));
 }
 
-static int heap_suite_init(struct kunit_suite *suite)
-{
-	return platform_driver_register(&test_driver);
-}
-
-static void heap_suite_exit(struct kunit_suite *suite)
-{
-	platform_driver_unregister(&test_driver);
-}
-
 static struct kunit_case heap_test_cases[] = {
 	KUNIT_CASE(import_without_iommu),
 	KUNIT_CASE(import_out_of_reach),
@@ -320,10 +284,9 @@ static struct kunit_case heap_test_cases[] = {
 
 static struct kunit_suite heap_test_suite = {
 	.name = "coherent_heap",
-	.suite_init = heap_suite_init,
-	.suite_exit = heap_suite_exit,
 	.init = heap_test_init,
 	.exit = heap_test_exit,
 	.test_cases = heap_test_cases,
 };
+
 kunit_test_suite(heap_test_suite);

@@ -42,7 +42,7 @@ static struct region regions[MAX_REGIONS];
 static int region_count;
 
 /* Text that is good until the fourth call after this one */
-__attribute__((format(printf, 1, 2)))
+__printf(1, 2)
 static const char *text(const char *format, ...)
 {
 	static char texts[4][4096];
