@@ -8,9 +8,9 @@
 #include <linux/file.h>
 #include <linux/fs_context.h>
 #include <linux/jiffies.h>
-#include <linux/kthread.h>
 #include <linux/mount.h>
 #include <linux/namei.h>
+#include <linux/workqueue.h>
 
 #define TEST_NAME	"kunit-heap"
 #define TEST_LEN	PAGE_SIZE
@@ -21,6 +21,7 @@ struct heap_test {
 	struct completion entered;
 	struct completion proceed;
 	bool wait;
+	bool stop;
 };
 
 static atomic_t test_buffers;
@@ -304,89 +305,99 @@ static void remove_while_buffer_lives(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, atomic_read(&test_buffers), 0);
 }
 
-static int allocate_thread(void *heap)
+/* Something that is done meanwhile */
+struct test_work {
+	struct work_struct work;
+	struct kunit *test;
+	struct dma_heap *heap;
+	int ret;
+};
+
+static void test_begin(struct test_work *w, work_func_t fn)
 {
-	struct dma_buf *dmabuf = dma_heap_allocate(heap, TEST_LEN, 0, 0);
+	INIT_WORK_ONSTACK(&w->work, fn);
+	queue_work(system_dfl_wq, &w->work);
+}
+
+static int test_end(struct test_work *w)
+{
+	flush_work(&w->work);
+	destroy_work_on_stack(&w->work);
+	return w->ret;
+}
+
+static void allocate_work(struct work_struct *work)
+{
+	struct test_work *w = container_of(work, struct test_work, work);
+	struct dma_buf *dmabuf = dma_heap_allocate(w->heap, TEST_LEN, 0, 0);
 
 	if (IS_ERR(dmabuf))
-		return PTR_ERR(dmabuf);
-	dma_buf_put(dmabuf);
-	return 0;
+		w->ret = PTR_ERR(dmabuf);
+	else
+		dma_buf_put(dmabuf);
 }
 
-static int unregister_thread(void *heap)
+static void unregister_work(struct work_struct *work)
 {
-	dma_heap_unregister(heap);
-	return 0;
-}
-
-/* A thread whose return value kthread_stop_put() gives */
-static struct task_struct *test_thread(struct kunit *test, int (*fn)(void *), void *data)
-{
-	struct task_struct *task = kthread_create(fn, data, TEST_NAME);
-
-	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, task);
-	get_task_struct(task);
-	wake_up_process(task);
-	return task;
+	dma_heap_unregister(container_of(work, struct test_work, work)->heap);
 }
 
 static void remove_waits_for_allocations(struct kunit *test)
 {
-	struct task_struct *allocate, *unregister;
-	struct heap_test *t = test->priv;
 	struct dma_heap *heap = test_add(test);
+	struct test_work allocate = { .heap = heap }, unregister = { .heap = heap };
+	struct heap_test *t = test->priv;
 
 	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, heap);
 	t->wait = true;
-	allocate = test_thread(test, allocate_thread, heap);
+	test_begin(&allocate, allocate_work);
 	wait_for_completion(&t->entered);
 
-	unregister = test_thread(test, unregister_thread, heap);
+	test_begin(&unregister, unregister_work);
 	msleep(100);
 	KUNIT_EXPECT_NOT_NULL(test, READ_ONCE(heap->ops));
 	complete(&t->proceed);
 
-	KUNIT_EXPECT_EQ(test, kthread_stop_put(allocate), 0);
-	KUNIT_EXPECT_EQ(test, kthread_stop_put(unregister), 0);
+	KUNIT_EXPECT_EQ(test, test_end(&allocate), 0);
+	KUNIT_EXPECT_EQ(test, test_end(&unregister), 0);
 	KUNIT_EXPECT_PTR_EQ(test, dma_heap_allocate(heap, TEST_LEN, 0, 0), ERR_PTR(-ENODEV));
 	dma_heap_destroy(heap);
 }
 
 /* Open and allocate until told to stop; the heap may go at any time. */
-static int race_thread(void *test)
+static void race_work(struct work_struct *work)
 {
+	struct test_work *w = container_of(work, struct test_work, work);
+	struct heap_test *t = w->test->priv;
 	struct dma_buf *dmabuf;
 	struct file *file;
-	int ret = 0;
 
-	while (!kthread_should_stop()) {
-		file = test_open(test);
+	while (!READ_ONCE(t->stop)) {
+		file = test_open(w->test);
 		if (!IS_ERR(file)) {
 			dmabuf = dma_heap_allocate(file->private_data, TEST_LEN, 0, 0);
 			if (!IS_ERR(dmabuf))
 				dma_buf_put(dmabuf);
 			else if (dmabuf != ERR_PTR(-ENODEV))
-				ret = PTR_ERR(dmabuf);
+				w->ret = PTR_ERR(dmabuf);
 			fput(file);
 		} else if (file != ERR_PTR(-ENOENT) && file != ERR_PTR(-ENXIO)) {
-			ret = PTR_ERR(file);
+			w->ret = PTR_ERR(file);
 		}
 		cond_resched();
 	}
-
-	return ret;
 }
 
 static void race_remove(struct kunit *test)
 {
+	struct test_work works[2] = { { .test = test }, { .test = test } };
+	struct heap_test *t = test->priv;
 	unsigned long end = jiffies + HZ;
-	struct task_struct *threads[2];
 	struct dma_heap *heap;
 	int i;
 
-	for (i = 0; i < ARRAY_SIZE(threads); i++)
-		threads[i] = test_thread(test, race_thread, test);
+	for (i = 0; i < ARRAY_SIZE(works); i++)
+		test_begin(&works[i], race_work);
 	do {
 		heap = test_add(test);
 		KUNIT_EXPECT_NOT_ERR_OR_NULL(test, heap);
@@ -394,8 +405,9 @@ static void race_remove(struct kunit *test)
 		if (!IS_ERR(heap))
 			dma_heap_remove(heap);
 	} while (time_before(jiffies, end));
-	for (i = 0; i < ARRAY_SIZE(threads); i++)
-		KUNIT_EXPECT_EQ(test, kthread_stop_put(threads[i]), 0);
+	WRITE_ONCE(t->stop, true);
+	for (i = 0; i < ARRAY_SIZE(works); i++)
+		KUNIT_EXPECT_EQ(test, test_end(&works[i]), 0);
 	flush_delayed_fput();
 	KUNIT_EXPECT_EQ(test, atomic_read(&test_buffers), 0);
 }

@@ -6,7 +6,7 @@
 #include <kunit/test.h>
 #include <linux/delay.h>
 #include <linux/file.h>
-#include <linux/kthread.h>
+#include <linux/workqueue.h>
 
 #define TEST_ID		TEE_DMA_HEAP_TRUSTED_UI
 
@@ -153,32 +153,38 @@ static void one_device_has_it(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, t->destroyed);
 }
 
-static int unregister_thread(void *teedev)
+struct test_work {
+	struct work_struct work;
+	struct tee_device *teedev;
+};
+
+static void unregister_work(struct work_struct *work)
 {
-	tee_device_unregister(teedev);
-	return 0;
+	tee_device_unregister(container_of(work, struct test_work, work)->teedev);
 }
 
 static void buffer_outlives_it(struct kunit *test)
 {
 	struct tee_device *teedev = test_teedev(test);
+	struct test_work unregister = { .teedev = teedev };
 	struct heap_test *t = test->priv;
-	struct task_struct *task;
 	struct dma_buf *dmabuf;
+	int tries;
 
 	KUNIT_ASSERT_EQ(test, tee_device_register_dma_heap(teedev, TEST_ID, &t->pool), 0);
 	dmabuf = test_buffer(test);
 
-	task = kthread_run(unregister_thread, teedev, "tee-unregister");
-	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, task);
-	get_task_struct(task);
-	msleep(100);
+	INIT_WORK_ONSTACK(&unregister.work, unregister_work);
+	queue_work(system_dfl_wq, &unregister.work);
+	for (tries = 0; tries < 100 && !list_empty_careful(&tee_dma_heaps); tries++)
+		msleep(100);
 	KUNIT_EXPECT_TRUE(test, list_empty(&tee_dma_heaps));
 	KUNIT_EXPECT_FALSE(test, t->destroyed);
 	KUNIT_EXPECT_EQ(test, t->buffers, 1);
 
 	test_free(dmabuf);
-	KUNIT_EXPECT_EQ(test, kthread_stop_put(task), 0);
+	flush_work(&unregister.work);
+	destroy_work_on_stack(&unregister.work);
 	KUNIT_EXPECT_EQ(test, t->buffers, 0);
 	KUNIT_EXPECT_TRUE(test, t->destroyed);
 }

@@ -10,8 +10,8 @@
 #include <linux/dma-resv.h>
 #include <linux/file.h>
 #include <linux/iommu.h>
-#include <linux/kthread.h>
 #include <linux/pci.h>
+#include <linux/workqueue.h>
 
 #define TEST_LEN	(3 * PAGE_SIZE)
 
@@ -212,15 +212,17 @@ static void name_is_taken(struct kunit *test)
 }
 
 struct test_binding {
+	struct work_struct work;
 	struct device *dev;
 	struct device_node *region;
+	int ret;
 };
 
-static int bind_thread(void *data)
+static void bind_work(struct work_struct *work)
 {
-	struct test_binding *binding = data;
+	struct test_binding *binding = container_of(work, struct test_binding, work);
 
-	return of_reserved_mem_device_init_by_region(binding->dev, binding->region);
+	binding->ret = of_reserved_mem_device_init_by_region(binding->dev, binding->region);
 }
 
 /*
@@ -235,7 +237,6 @@ static void devices_share_a_pool(struct kunit *test)
 
 	for_each_available_child_of_node_scoped(parent, np) {
 		struct test_binding bindings[2];
-		struct task_struct *tasks[2];
 		int i;
 
 		if (!of_device_is_compatible(np, "shared-dma-pool") ||
@@ -244,19 +245,21 @@ static void devices_share_a_pool(struct kunit *test)
 		for (i = 0; i < 2; i++) {
 			bindings[i].dev = test_device(test, i ? "second" : "first");
 			bindings[i].region = np;
-			tasks[i] = kthread_create(bind_thread, &bindings[i], "bind");
-			KUNIT_ASSERT_NOT_ERR_OR_NULL(test, tasks[i]);
-			get_task_struct(tasks[i]);
+			INIT_WORK_ONSTACK(&bindings[i].work, bind_work);
 		}
 		for (i = 0; i < 2; i++)
-			wake_up_process(tasks[i]);
-		for (i = 0; i < 2; i++)
-			KUNIT_EXPECT_EQ(test, kthread_stop_put(tasks[i]), 0);
+			queue_work(system_dfl_wq, &bindings[i].work);
+		for (i = 0; i < 2; i++) {
+			flush_work(&bindings[i].work);
+			destroy_work_on_stack(&bindings[i].work);
+			KUNIT_EXPECT_EQ(test, bindings[i].ret, 0);
+		}
 		KUNIT_EXPECT_NOT_NULL(test, bindings[0].dev->dma_mem);
 		KUNIT_EXPECT_PTR_EQ(test, bindings[0].dev->dma_mem, bindings[1].dev->dma_mem);
 
 		/* Bound is bound, and released by the same function as ever. */
-		KUNIT_EXPECT_EQ(test, bind_thread(&bindings[0]), -EBUSY);
+		KUNIT_EXPECT_EQ(test, -EBUSY,
+				of_reserved_mem_device_init_by_region(bindings[0].dev, np));
 		for (i = 0; i < 2; i++) {
 			of_reserved_mem_device_release(bindings[i].dev);
 			KUNIT_EXPECT_NULL(test, bindings[i].dev->dma_mem);
