@@ -144,8 +144,8 @@ static u64 mapped(struct sim_call *call, u64 va, u64 len)
 /* Copy between memory and an argument, which is no longer than a page. */
 static s32 transfer(struct sim_call *call, u64 addr, unsigned int arg, bool write)
 {
-	u64 len = arg < call->nargs ? call->args[arg].len : 0;
 	void *page __free(kfree) = NULL;
+	u64 len = arg < call->nargs ? call->args[arg].len : 0;
 
 	if (!len || len > PAGE_SIZE)
 		return SIM_EBADPARM;
@@ -202,6 +202,7 @@ static const struct sim_module modules[] = {
 	{ "error", error },
 	{ "memory", memory },
 };
+
 static_assert(ARRAY_SIZE(modules) <= SIM_MAX_MODULES);
 
 /* The module of a URI such as "file:///libecho_skel.so?echo_skel_handle_invoke&_modver=1.0". */

@@ -119,7 +119,8 @@ struct sim_bank {
  * @fault_handle: the handle that this is for, or %SIM_ANY_HANDLE
  * @process_lock: protects @processes and what hangs on them
  * @processes: the sessions that exist on the DSP
- * @bank_lock: protects @bank_parent and @banks; neither of the two mutexes is taken within the other
+ * @bank_lock: protects @bank_parent and @banks; it and @process_lock are not
+ *	taken within each other
  * @bank_parent: the device that has the banks' as children
  * @banks: by the number in their ``reg``, less one
  * @outside: accesses outside of what was mapped, since the module was loaded
@@ -136,21 +137,26 @@ struct sim_dsp {
 	struct device_node *node;
 	struct device *parent;
 
+	/* starting and stopping */
 	struct mutex state_lock;
 	struct sim_channel *channel;
 	struct work_struct crash_work;
 
+	/* delivering */
 	spinlock_t rx_lock;
 	struct rpmsg_endpoint *ept;
 
+	/* calls */
 	spinlock_t lock;
 	bool up;
 	struct list_head calls;
 	enum sim_fault fault;
 	u32 fault_handle;
 
+	/* sessions */
 	struct mutex process_lock;
 	struct list_head processes;
+	/* banks */
 	struct mutex bank_lock;
 	struct device *bank_parent;
 	struct sim_bank banks[SIM_MAX_BANKS];
@@ -271,7 +277,8 @@ s32 sim_read(struct sim_dsp *dsp, u64 addr, void *to, size_t len);
 s32 sim_write(struct sim_dsp *dsp, u64 addr, const void *from, size_t len);
 s32 sim_load_args(struct sim_call *call);
 s32 sim_read_arg(struct sim_call *call, unsigned int i, u64 offset, void *to, size_t len);
-s32 sim_write_arg(struct sim_call *call, unsigned int i, u64 offset, const void *from, size_t len);
+s32 sim_write_arg(struct sim_call *call, unsigned int i, u64 offset, const void *from,
+		  size_t len);
 s32 sim_write_poll_word(struct sim_call *call);
 void sim_corrupt_metadata(struct sim_call *call);
 void sim_expect_banks(struct sim_dsp *dsp, struct device *parent);

@@ -18,7 +18,7 @@
  */
 static unsigned int stream = 0xff00;
 module_param(stream, uint, 0444);
-MODULE_PARM_DESC(stream, "First stream id of the banks behind an SMMUv3; each DSP has 8 (default 0xff00)");
+MODULE_PARM_DESC(stream, "First stream id behind an SMMUv3; each DSP has 8 (default 0xff00)");
 
 static bool non_secure;
 module_param(non_secure, bool, 0444);
@@ -67,7 +67,8 @@ static int create_bank(struct sim_dsp *dsp, unsigned int i, u32 smmu)
 	if (!np)
 		return -ENOMEM;
 
-	ret = of_changeset_add_prop_string(&changeset, np, "compatible", "qcom,fastrpc-compute-cb") ?:
+	ret = of_changeset_add_prop_string(&changeset, np, "compatible",
+					   "qcom,fastrpc-compute-cb") ?:
 	      of_changeset_add_prop_u32(&changeset, np, "reg", i + 1) ?:
 	      of_changeset_add_prop_bool(&changeset, np, "dma-coherent");
 	/* The last bank serves two sessions, so that this is tested too. */
