@@ -14,6 +14,8 @@
 
 #include <linux/dma-heap.h>
 
+#include "../kselftest.h"
+
 static inline size_t page_size(void)
 {
 	return sysconf(_SC_PAGESIZE);
@@ -45,7 +47,7 @@ static inline const char *heap_of_default_cma(void)
 		"default_cma_region", "reserved", "linux,cma", "default-pool",
 	};
 
-	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
 		if (heap_exists(names[i]))
 			return names[i];
 	return NULL;

@@ -105,7 +105,8 @@ FIXTURE_SETUP(accounting)
 		SKIP(return, "no system heap");
 	if (geteuid())
 		SKIP(return, "needs root");
-	if (!find_cgroup2(self->root) || !write_text(self->root, "cgroup.subtree_control", "+memory"))
+	if (!find_cgroup2(self->root) ||
+	    !write_text(self->root, "cgroup.subtree_control", "+memory"))
 		SKIP(return, "no cgroup2 with the memory controller");
 	ASSERT_TRUE(find_home(text));
 	snprintf(self->home, sizeof(self->home), "%s%s", self->root, text);

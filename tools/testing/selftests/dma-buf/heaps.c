@@ -189,7 +189,7 @@ static bool command_line_has_cma(void)
 	if (!file)
 		return false;
 	if (fgets(line, sizeof(line), file))
-		for (char *word = strtok(line, " \n"); word; word = strtok(NULL, " \n"))
+		for (char *word = strtok(line, " "); word; word = strtok(NULL, " "))
 			has |= !strncmp(word, "cma=", 4);
 	fclose(file);
 	return has;

@@ -7,7 +7,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -238,24 +237,24 @@ static void *map(int buf, int prot)
 
 TEST_F(noexec, mprotect)
 {
-	volatile unsigned char *mem;
+	unsigned char *mem;
 
 	mem = map(self->buf, PROT_READ | PROT_WRITE);
 	if (mem == MAP_FAILED && variant->mmap_optional)
 		SKIP(return, "the exporter has no mmap");
 	ASSERT_NE(MAP_FAILED, mem);
 	mem[0] = 1;
-	EXPECT_EQ(-1, mprotect((void *)mem, page_size(), PROT_READ | PROT_EXEC));
+	EXPECT_EQ(-1, mprotect(mem, page_size(), PROT_READ | PROT_EXEC));
 	EXPECT_EQ(EACCES, errno);
-	EXPECT_EQ(-1, mprotect((void *)mem, page_size(), PROT_READ | PROT_WRITE | PROT_EXEC));
+	EXPECT_EQ(-1, mprotect(mem, page_size(), PROT_READ | PROT_WRITE | PROT_EXEC));
 	EXPECT_EQ(EACCES, errno);
 	/* Anything else may still be changed, and the mapping is as it was. */
 	mem[0]++;
-	EXPECT_EQ(0, mprotect((void *)mem, page_size(), PROT_READ));
+	EXPECT_EQ(0, mprotect(mem, page_size(), PROT_READ));
 	EXPECT_EQ(2, mem[0]);
-	EXPECT_EQ(-1, mprotect((void *)mem, page_size(), PROT_READ | PROT_EXEC));
+	EXPECT_EQ(-1, mprotect(mem, page_size(), PROT_READ | PROT_EXEC));
 	EXPECT_EQ(EACCES, errno);
-	munmap((void *)mem, page_size());
+	munmap(mem, page_size());
 }
 
 /* The permissions in /proc/self/maps of what is mapped at @mem */
@@ -263,12 +262,12 @@ static bool permissions(const void *mem, char text[5])
 {
 	FILE *maps = fopen("/proc/self/maps", "r");
 	char line[512];
-	uintptr_t start;
+	unsigned long start;
 	bool found = false;
 
 	while (maps && !found && fgets(line, sizeof(line), maps))
-		found = sscanf(line, "%" SCNxPTR "-%*x %4s", &start, text) == 2 &&
-			start == (uintptr_t)mem;
+		found = sscanf(line, "%lx-%*x %4s", &start, text) == 2 &&
+			start == (unsigned long)mem;
 	if (maps)
 		fclose(maps);
 	return found;
@@ -293,7 +292,8 @@ TEST_F(noexec, read_implies_exec)
 /* The errno of executing @buf in a child; 0 if it did run */
 static int exec_error(int buf)
 {
-	char *argv[] = { "dma-buf", NULL }, *envp[] = { NULL };
+	static const char * const argv[] = { "dma-buf", NULL };
+	static const char * const envp[] = { NULL };
 	pid_t pid = fork();
 	int status;
 
