@@ -34,6 +34,19 @@ machine() {
 		machine_long=1
 		machine_flavour=pages-64k
 		;;
+	vfio) # devices for user space, each behind a root port of its own, which can reset it
+		machine_qemu=(
+			-object 'memory-backend-ram,id=shm0,size=64M' -object 'memory-backend-ram,id=shm1,size=4M'
+			-drive 'id=disk,if=none,driver=null-co,read-zeroes=on,size=16M'
+		)
+		local slot=1 device
+		for device in ivshmem-plain,memdev=shm0 ivshmem-plain,memdev=shm1 nvme,drive=disk,serial=1 edu; do
+			machine_qemu+=(-device "pcie-root-port,id=port$slot,chassis=$slot,addr=$((slot + 7))"
+				-device "$device,bus=port$slot")
+			slot=$((slot + 1))
+		done
+		[[ $2 == arm64 ]] || machine_qemu+=(-device 'intel-iommu,intremap=off')
+		;;
 	bench) # what two boots agree on: one CPU, time counted in instructions
 		machine_flavour=bench
 		machine_append=nokaslr

@@ -1,0 +1,1907 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Tests for DMABUFs of BARs: CPU mappings of them and of the device file, what
+ * suspends and what revokes them, memory attributes, and importers.
+ *
+ *   vfio_dmabuf_test [options] BDF...
+ *
+ * The device with the largest BAR that can be mapped is the one whose DMABUFs are
+ * tested. If it is QEMU's ivshmem-plain, its BAR 2 is memory, and contents are
+ * checked too. Some tests use a second device (anything), and QEMU's edu, which
+ * has a DMA engine. RACE_SECONDS in the environment sets the length of the races.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+
+#include <uapi/linux/types.h>
+#include <linux/compiler.h>
+#include <linux/iommufd.h>
+#include <linux/pci_regs.h>
+#include <linux/sizes.h>
+#include <linux/udmabuf.h>
+#include <linux/vfio.h>
+
+#include <libvfio.h>
+
+#include "../kselftest_harness.h"
+
+#ifndef MFD_ALLOW_SEALING
+#define MFD_ALLOW_SEALING	0x0002U
+#endif
+
+#define FAULT_AROUND	16	/* pages that a fault maps at most */
+
+static char **bdfs;
+static int nr_bdfs;
+
+static size_t page_size;
+
+/* ---- What the tests have in common ---- */
+
+static __thread sigjmp_buf on_sigbus;
+
+static void handle_sigbus(int signo)
+{
+	siglongjmp(on_sigbus, 1);
+}
+
+/* Read at @addr; false for a SIGBUS. */
+static bool can_read(void *addr)
+{
+	if (sigsetjmp(on_sigbus, 1))
+		return false;
+
+	READ_ONCE(*(u32 *)addr);
+	return true;
+}
+
+static long minor_faults(void)
+{
+	struct rusage usage;
+
+	VFIO_ASSERT_EQ(getrusage(RUSAGE_THREAD, &usage), 0);
+	return usage.ru_minflt;
+}
+
+/* Read each page; returns how many faults it took. */
+static long faults_of(void *addr, size_t size)
+{
+	long before = minor_faults();
+	size_t offset;
+
+	for (offset = 0; offset < size; offset += page_size)
+		READ_ONCE(*(u32 *)(addr + offset));
+
+	return minor_faults() - before;
+}
+
+static u32 sysfs_id(const char *bdf, const char *name)
+{
+	char path[128];
+	unsigned int id = 0;
+	FILE *file;
+	int found;
+
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/%s", bdf, name);
+	file = fopen(path, "r");
+	VFIO_ASSERT_NOT_NULL(file, "%s\n", path);
+	found = fscanf(file, "%x", &id);
+	VFIO_ASSERT_EQ(found, 1);
+	fclose(file);
+	return id;
+}
+
+static bool is_device(const char *bdf, u16 vendor, u16 device)
+{
+	return sysfs_id(bdf, "vendor") == vendor &&
+	       sysfs_id(bdf, "device") == device;
+}
+
+/* The device of the command line that is this one, or NULL */
+static const char *find_device(u16 vendor, u16 device)
+{
+	int i;
+
+	for (i = 0; i < nr_bdfs; i++)
+		if (is_device(bdfs[i], vendor, device))
+			return bdfs[i];
+
+	return NULL;
+}
+
+static bool is_ivshmem(const char *bdf)
+{
+	return is_device(bdf, 0x1af4, 0x1110);
+}
+
+static int largest_bar(struct vfio_pci_device *device)
+{
+	int i, largest = -1;
+
+	for (i = 0; i < PCI_STD_NUM_BARS; i++)
+		if (device->bars[i].vaddr &&
+		    (largest < 0 || device->bars[i].info.size >
+				    device->bars[largest].info.size))
+			largest = i;
+
+	return largest;
+}
+
+static bool has_feature(struct vfio_pci_device *device, u32 feature, u32 op)
+{
+	return !__vfio_pci_device_feature(device, VFIO_DEVICE_FEATURE_PROBE |
+					  op | feature, NULL, 0);
+}
+
+/* Map @size bytes of @fd at @offset, at an address that is @align aligned. */
+static void *map_aligned(int fd, size_t size, off_t offset, size_t align)
+{
+	void *addr = mmap_reserve(size, align, 0);
+
+	addr = mmap(addr, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
+		    fd, offset);
+	VFIO_ASSERT_NE(addr, MAP_FAILED);
+	madvise(addr, size, MADV_HUGEPAGE);
+	return addr;
+}
+
+static void *map(int fd, size_t size, off_t offset)
+{
+	return mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, offset);
+}
+
+/* Run @child in a process; true if it returned true. */
+static bool in_child(bool (*child)(void *), void *arg)
+{
+	int status;
+	pid_t pid = fork();
+
+	VFIO_ASSERT_GE(pid, 0);
+	if (!pid)
+		_exit(child(arg) ? 0 : 1);
+
+	VFIO_ASSERT_EQ(waitpid(pid, &status, 0), pid);
+	return WIFEXITED(status) && !WEXITSTATUS(status);
+}
+
+static bool child_reads(void *addr)
+{
+	return can_read(addr);
+}
+
+FIXTURE(dmabuf) {
+	struct iommu *iommu;
+	struct vfio_pci_device *device;
+	struct vfio_pci_bar *bar;
+	const char *bdf;
+	int index;		/* of the BAR */
+	size_t size;		/* of the BAR */
+	bool ram;		/* the BAR is memory */
+	u32 *mem;		/* the BAR mapped by the device file */
+	bool can_mmap, can_revoke;
+};
+
+static void open_device(struct _test_data_dmabuf *self, const char *bdf)
+{
+	self->iommu = iommu_init(MODE_IOMMUFD);
+	self->bdf = bdf;
+	self->device = vfio_pci_device_init(bdf, self->iommu);
+	self->index = largest_bar(self->device);
+	if (self->index < 0)
+		return;
+
+	self->bar = &self->device->bars[self->index];
+	self->size = self->bar->info.size;
+	self->mem = self->bar->vaddr;
+	self->ram = is_ivshmem(bdf) && self->index == 2;
+}
+
+static void close_device(struct _test_data_dmabuf *self)
+{
+	vfio_pci_device_cleanup(self->device);
+	iommu_cleanup(self->iommu);
+	self->device = NULL;
+}
+
+static int export(struct _test_data_dmabuf *self, u64 offset, u64 length)
+{
+	return vfio_pci_dma_buf_export(self->device, self->index, offset, length);
+}
+
+static int feature(struct _test_data_dmabuf *self, u32 flags, void *arg, size_t size)
+{
+	return __vfio_pci_device_feature(self->device, flags, arg, size);
+}
+
+static int revoke_dmabuf(struct _test_data_dmabuf *self, int fd)
+{
+	return __vfio_pci_dma_buf_revoke(self->device, fd);
+}
+
+static void set_memory(struct _test_data_dmabuf *self, bool on)
+{
+	if (on)
+		vfio_pci_cmd_set(self->device, PCI_COMMAND_MEMORY);
+	else
+		vfio_pci_cmd_clear(self->device, PCI_COMMAND_MEMORY);
+}
+
+FIXTURE_SETUP(dmabuf)
+{
+	struct sigaction action = { .sa_handler = handle_sigbus };
+	void *mem;
+	int fd;
+
+	VFIO_ASSERT_EQ(sigaction(SIGBUS, &action, NULL), 0);
+	open_device(self, bdfs[0]);
+	if (self->index < 0)
+		SKIP(return, "%s has no BAR that can be mapped", self->bdf);
+	if (!has_feature(self->device, VFIO_DEVICE_FEATURE_DMA_BUF,
+			 VFIO_DEVICE_FEATURE_GET))
+		SKIP(return, "the kernel or the device cannot export DMABUFs");
+
+	self->can_revoke = has_feature(self->device,
+				       VFIO_DEVICE_FEATURE_DMA_BUF_REVOKE,
+				       VFIO_DEVICE_FEATURE_SET);
+	fd = export(self, 0, page_size);
+	mem = map(fd, page_size, 0);
+	self->can_mmap = mem != MAP_FAILED && !munmap(mem, page_size);
+	close(fd);
+}
+
+FIXTURE_TEARDOWN(dmabuf)
+{
+	if (self->device)
+		close_device(self);
+}
+
+/* ---- Mappings ---- */
+
+TEST_F(dmabuf, contents)
+{
+	u32 *mem, *other, i;
+	int fd;
+
+	if (!self->can_mmap)
+		SKIP(return, "the kernel cannot map DMABUFs");
+	fd = export(self, 0, self->size);
+	mem = map(fd, self->size, 0);
+	ASSERT_NE(MAP_FAILED, mem);
+	ASSERT_TRUE(can_read(mem));
+
+	if (self->ram) {
+		for (i = 0; i < self->size / 4; i += page_size / 4)
+			mem[i] = i ^ 0x55aa;
+		for (i = 0; i < self->size / 4; i += page_size / 4)
+			ASSERT_EQ(i ^ 0x55aa, self->mem[i]);
+		self->mem[1] = 0x1234567;
+		ASSERT_EQ(0x1234567, mem[1]);
+	}
+
+	/* The same descriptor once more, and after it is closed */
+	other = map(fd, self->size, 0);
+	ASSERT_NE(MAP_FAILED, other);
+	ASSERT_EQ(0, close(fd));
+	ASSERT_TRUE(can_read(other));
+	ASSERT_EQ(0, munmap(mem, self->size));
+	ASSERT_TRUE(can_read(other));
+	if (self->ram)
+		ASSERT_EQ(0x1234567, other[1]);
+	ASSERT_EQ(0, munmap(other, self->size));
+}
+
+TEST_F(dmabuf, bounds)
+{
+	off_t bar = self->bar->info.offset;
+	int fd;
+
+	if (!self->can_mmap)
+		SKIP(return, "the kernel cannot map DMABUFs");
+	fd = export(self, page_size, 4 * page_size);
+
+	ASSERT_EQ(MAP_FAILED, map(fd, 5 * page_size, 0));
+	ASSERT_EQ(EINVAL, errno);
+	ASSERT_EQ(MAP_FAILED, map(fd, 4 * page_size, page_size));
+	ASSERT_EQ(EINVAL, errno);
+	ASSERT_EQ(MAP_FAILED, map(fd, page_size, 4 * page_size));
+	ASSERT_EQ(EINVAL, errno);
+	ASSERT_EQ(MAP_FAILED, map(fd, page_size, 1ULL << 40));
+	ASSERT_EQ(EINVAL, errno);
+	ASSERT_NE(MAP_FAILED, map(fd, page_size, 3 * page_size));
+	ASSERT_NE(MAP_FAILED, map(fd, 4 * page_size, 0));
+
+	ASSERT_EQ(MAP_FAILED, map(self->device->fd, self->size + page_size, bar));
+	ASSERT_EQ(EINVAL, errno);
+	ASSERT_EQ(MAP_FAILED, map(self->device->fd, page_size, bar + self->size));
+	ASSERT_EQ(EINVAL, errno);
+}
+
+TEST_F(dmabuf, private)
+{
+	int fd;
+
+	if (!self->can_mmap)
+		SKIP(return, "the kernel cannot map DMABUFs");
+	fd = export(self, 0, page_size);
+	ASSERT_EQ(MAP_FAILED, mmap(NULL, page_size, PROT_READ, MAP_PRIVATE, fd, 0));
+	ASSERT_EQ(EINVAL, errno);
+	ASSERT_EQ(MAP_FAILED, mmap(NULL, page_size, PROT_READ, MAP_PRIVATE,
+				   self->device->fd, self->bar->info.offset));
+	ASSERT_EQ(EINVAL, errno);
+}
+
+TEST_F(dmabuf, access_modes)
+{
+	struct vfio_region_dma_range range = { .length = page_size };
+	void *mem;
+	int fd;
+
+	if (!self->can_mmap)
+		SKIP(return, "the kernel cannot map DMABUFs");
+	fd = __vfio_pci_dma_buf_export(self->device, self->index, O_RDONLY, &range, 1);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(MAP_FAILED, map(fd, page_size, 0));
+	ASSERT_EQ(EACCES, errno);
+	mem = mmap(NULL, page_size, PROT_READ, MAP_SHARED, fd, 0);
+	ASSERT_NE(MAP_FAILED, mem);
+	ASSERT_TRUE(can_read(mem));
+	ASSERT_EQ(-1, mprotect(mem, page_size, PROT_READ | PROT_WRITE));
+	ASSERT_EQ(EACCES, errno);
+}
+
+static bool maps_have(const char *text)
+{
+	char line[512];
+	bool found = false;
+	FILE *maps = fopen("/proc/self/maps", "r");
+
+	VFIO_ASSERT_NOT_NULL(maps);
+	while (!found && fgets(line, sizeof(line), maps))
+		found = strstr(line, text);
+	fclose(maps);
+	return found;
+}
+
+TEST_F(dmabuf, name)
+{
+	char name[64];
+
+	if (!self->can_mmap)
+		SKIP(return, "the kernel cannot map DMABUFs");
+	snprintf(name, sizeof(name), ":%s/bar%d\n", self->bdf, self->index);
+	ASSERT_TRUE(maps_have(name));
+	ASSERT_EQ(0, munmap(self->mem, self->size));
+	self->bar->vaddr = NULL;
+	ASSERT_FALSE(maps_have(name));
+	ASSERT_NE(MAP_FAILED, map(export(self, 0, page_size), page_size, 0));
+	ASSERT_TRUE(maps_have(name));
+}
+
+/* Its offset is not that of the device file. */
+TEST_F(dmabuf, remap_file_pages)
+{
+	void *mem;
+
+	if (!self->can_mmap)
+		SKIP(return, "the kernel cannot map DMABUFs");
+	ASSERT_EQ(-1, remap_file_pages(self->mem, page_size, 0, 0, 0));
+	ASSERT_EQ(EINVAL, errno);
+
+	mem = map(export(self, page_size, page_size), page_size, 0);
+	ASSERT_NE(MAP_FAILED, mem);
+	ASSERT_EQ(-1, remap_file_pages(mem, page_size, 0, 1, 0));
+	ASSERT_EQ(EINVAL, errno);
+}
+
+TEST_F(dmabuf, ranges)
+{
+	struct vfio_region_dma_range ranges[3] = {
+		{ .offset = self->size / 2, .length = 2 * page_size },
+		{ .offset = 0, .length = page_size },
+		{ .offset = self->size - page_size, .length = page_size },
+	};
+	size_t page = page_size / 4;
+	u32 *mem;
+	int fd;
+
+	if (!self->can_mmap)
+		SKIP(return, "the kernel cannot map DMABUFs");
+	fd = __vfio_pci_dma_buf_export(self->device, self->index, O_RDWR, ranges, 3);
+	ASSERT_LE(0, fd);
+	mem = map(fd, 4 * page_size, 0);
+	ASSERT_NE(MAP_FAILED, mem);
+	ASSERT_TRUE(can_read(mem));
+	if (!self->ram)
+		return;
+
+	mem[0] = 1;
+	mem[page] = 2;
+	mem[2 * page] = 3;
+	mem[4 * page - 1] = 4;
+	ASSERT_EQ(1, self->mem[self->size / 8]);
+	ASSERT_EQ(2, self->mem[self->size / 8 + page]);
+	ASSERT_EQ(3, self->mem[0]);
+	ASSERT_EQ(4, self->mem[self->size / 4 - 1]);
+
+	/* With an offset that begins in the middle */
+	mem = map(fd, 2 * page_size, 2 * page_size);
+	ASSERT_NE(MAP_FAILED, mem);
+	ASSERT_EQ(3, mem[0]);
+	ASSERT_EQ(4, mem[2 * page - 1]);
+}
+
+TEST_F(dmabuf, many_ranges)
+{
+	struct vfio_region_dma_range ranges[1024];
+	u32 *mem, i, page = page_size / 4;
+	int fd;
+
+	if (!self->can_mmap)
+		SKIP(return, "the kernel cannot map DMABUFs");
+	if (!self->ram || self->size < 2048 * page_size)
+		SKIP(return, "the BAR is too small, or no memory");
+
+	/* Backwards, every other page */
+	for (i = 0; i < 1024; i++) {
+		ranges[i].offset = (2046 - 2 * i) * page_size;
+		ranges[i].length = page_size;
+	}
+	fd = __vfio_pci_dma_buf_export(self->device, self->index, O_RDWR, ranges, 1024);
+	ASSERT_LE(0, fd);
+	mem = map(fd, 1024 * page_size, 0);
+	ASSERT_NE(MAP_FAILED, mem);
+	for (i = 0; i < 1024; i++)
+		mem[i * page] = i + 7;
+	for (i = 0; i < 1024; i++)
+		ASSERT_EQ(i + 7, self->mem[(2046 - 2 * i) * page]);
+}
+
+/* ---- How much a fault maps ---- */
+
+TEST_F(dmabuf, huge_pages)
+{
+	struct vfio_region_dma_range halves[2] = {
+		{ .offset = SZ_2M, .length = SZ_1M },
+		{ .offset = SZ_2M + SZ_1M, .length = SZ_1M },
+	};
+	struct vfio_region_dma_range apart[2] = {
+		{ .offset = SZ_2M, .length = SZ_1M },
+		{ .offset = SZ_4M, .length = SZ_1M },
+	};
+	long pages = SZ_1M / page_size;
+	int fd;
+
+	if (!self->can_mmap)
+		SKIP(return, "the kernel cannot map DMABUFs");
+	if (page_size != SZ_4K || self->size < SZ_16M)
+		SKIP(return, "the BAR is too small, or the pages are large");
+
+	/* By the device file, as ever */
+	ASSERT_EQ(1, faults_of(map_aligned(self->device->fd, SZ_2M,
+					   self->bar->info.offset + SZ_4M, SZ_2M),
+			       SZ_2M));
+	/* Some of the BAR, and an offset into that */
+	fd = export(self, SZ_2M, SZ_8M);
+	ASSERT_EQ(4, faults_of(map_aligned(fd, SZ_8M, 0, SZ_2M), SZ_8M));
+	ASSERT_EQ(1, faults_of(map_aligned(fd, SZ_2M, SZ_4M, SZ_2M), SZ_2M));
+	ASSERT_EQ(SZ_2M / page_size / FAULT_AROUND,
+		  faults_of(map_aligned(fd, SZ_2M, SZ_1M, SZ_2M), SZ_2M));
+	/* Two ranges, which follow each other or do not */
+	fd = __vfio_pci_dma_buf_export(self->device, self->index, O_RDWR, halves, 2);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(1, faults_of(map_aligned(fd, SZ_2M, 0, SZ_2M), SZ_2M));
+	fd = __vfio_pci_dma_buf_export(self->device, self->index, O_RDWR, apart, 2);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(2 * pages / FAULT_AROUND,
+		  faults_of(map_aligned(fd, SZ_2M, 0, SZ_2M), SZ_2M));
+}
+
+/* Windows that the VMA cuts off, or in which a page is there already */
+TEST_F(dmabuf, fault_around)
+{
+	struct vfio_region_dma_range ranges[2] = {
+		{ .offset = 5 * page_size, .length = 3 * page_size },
+		{ .offset = 0, .length = 29 * page_size },
+	};
+	void *mem;
+	int fd;
+
+	if (!self->can_mmap)
+		SKIP(return, "the kernel cannot map DMABUFs");
+	if (self->size < 64 * page_size)
+		SKIP(return, "the BAR is too small");
+
+	fd = __vfio_pci_dma_buf_export(self->device, self->index, O_RDWR, ranges, 2);
+	ASSERT_LE(0, fd);
+	mem = map_aligned(fd, 32 * page_size, 0, 64 * page_size);
+	ASSERT_TRUE(can_read(mem + 7 * page_size));
+	ASSERT_EQ(1, faults_of(mem, 32 * page_size));
+
+	mem = map_aligned(fd, 32 * page_size, 0, 64 * page_size);
+	ASSERT_EQ(0, munmap(mem + 3 * page_size, page_size));
+	ASSERT_EQ(1, faults_of(mem, 3 * page_size));
+	ASSERT_EQ(2, faults_of(mem + 4 * page_size, 28 * page_size));
+
+	mem = map_aligned(fd, page_size, 31 * page_size, page_size);
+	ASSERT_EQ(1, faults_of(mem, page_size));
+}
+
+TEST_F(dmabuf, split_and_move)
+{
+	u32 *mem, *moved, page = page_size / 4, i;
+	int fd;
+
+	if (!self->can_mmap)
+		SKIP(return, "the kernel cannot map DMABUFs");
+	if (!self->ram)
+		SKIP(return, "the BAR is no memory");
+
+	for (i = 0; i < 8; i++)
+		self->mem[(i + 3) * page] = 100 + i;
+	fd = export(self, 3 * page_size, 8 * page_size);
+	mem = map(fd, 8 * page_size, 0);
+	ASSERT_NE(MAP_FAILED, mem);
+	ASSERT_EQ(0, munmap(mem + 2 * page, page_size));
+	ASSERT_EQ(0, mprotect(mem + 5 * page, page_size, PROT_READ));
+	for (i = 0; i < 8; i++)
+		if (i != 2)
+			ASSERT_EQ(100 + i, mem[i * page]);
+
+	moved = mremap(mem + 6 * page, page_size, page_size, MREMAP_MAYMOVE |
+		       MREMAP_FIXED, mem + 2 * page);
+	ASSERT_NE(MAP_FAILED, moved);
+	ASSERT_EQ(106, moved[0]);
+	/* Neither larger nor a second time */
+	ASSERT_EQ(MAP_FAILED, mremap(moved, page_size, 2 * page_size, MREMAP_MAYMOVE));
+	ASSERT_EQ(MAP_FAILED, mremap(moved, 0, page_size, MREMAP_MAYMOVE));
+
+	/* And the device file's mapping */
+	ASSERT_EQ(0, munmap(self->mem + page, page_size));
+	ASSERT_EQ(100, self->mem[3 * page]);
+	moved = mremap(self->mem + 4 * page, page_size, page_size, MREMAP_MAYMOVE |
+		       MREMAP_FIXED, self->mem + page);
+	ASSERT_NE(MAP_FAILED, moved);
+	ASSERT_EQ(101, moved[0]);
+
+	if (self->can_revoke) {
+		ASSERT_EQ(0, revoke_dmabuf(self, fd));
+		ASSERT_FALSE(can_read(mem));
+		ASSERT_FALSE(can_read(mem + 2 * page));
+		ASSERT_FALSE(can_read(mem + 7 * page));
+		ASSERT_TRUE(can_read(moved));
+	}
+}
+
+/* ---- What suspends DMABUFs ---- */
+
+/* Nothing can be accessed, but mapped, which works when all works again. */
+static void expect_suspended(struct __test_metadata *_metadata,
+			     struct _test_data_dmabuf *self, int fd, void *mem)
+{
+	void *late = map(fd, page_size, 0);
+	void *late_bar = map(self->device->fd, page_size, self->bar->info.offset);
+
+	ASSERT_NE(MAP_FAILED, late);
+	ASSERT_NE(MAP_FAILED, late_bar);
+	ASSERT_FALSE(can_read(mem));
+	ASSERT_FALSE(can_read(late));
+	ASSERT_FALSE(can_read(late_bar));
+	ASSERT_FALSE(can_read(self->mem));
+}
+
+static void expect_usable(struct __test_metadata *_metadata,
+			  struct _test_data_dmabuf *self, int fd, void *mem)
+{
+	ASSERT_TRUE(can_read(mem));
+	ASSERT_TRUE(can_read(self->mem));
+	ASSERT_TRUE(can_read(map(fd, page_size, 0)));
+}
+
+TEST_F(dmabuf, memory_decode)
+{
+	void *mem, *late;
+	int fd, i;
+
+	if (!self->can_mmap)
+		SKIP(return, "the kernel cannot map DMABUFs");
+	fd = export(self, 0, page_size);
+	mem = map(fd, page_size, 0);
+	ASSERT_NE(MAP_FAILED, mem);
+
+	for (i = 0; i < 3; i++) {
+		expect_usable(_metadata, self, fd, mem);
+		set_memory(self, false);
+		expect_suspended(_metadata, self, fd, mem);
+		late = map(fd, page_size, 0);
+		/* Exported in this state */
+		ASSERT_FALSE(can_read(map(export(self, 0, page_size), page_size, 0)));
+		set_memory(self, true);
+		ASSERT_TRUE(can_read(late));
+	}
+}
+
+TEST_F(dmabuf, reset)
+{
+	void *mem, *large;
+	int fd;
+
+	if (!self->can_mmap)
+		SKIP(return, "the kernel cannot map DMABUFs");
+	fd = export(self, 0, page_size);
+	mem = map(fd, page_size, 0);
+	large = map(export(self, 0, self->size), self->size, 0);
+	ASSERT_TRUE(can_read(large));
+	expect_usable(_metadata, self, fd, mem);
+	if (__vfio_pci_device_reset(self->device) == -EINVAL)
+		SKIP(return, "the device cannot be reset");
+
+	/* The mappings are gone, and come back. */
+	ASSERT_EQ(1, faults_of(mem, page_size));
+	ASSERT_EQ(1, faults_of(self->mem, page_size));
+	expect_usable(_metadata, self, fd, mem);
+	ASSERT_TRUE(can_read(large));
+
+	/* A reset does not switch memory decode on. */
+	set_memory(self, false);
+	vfio_pci_device_reset(self->device);
+	expect_suspended(_metadata, self, fd, mem);
+	set_memory(self, true);
+	expect_usable(_metadata, self, fd, mem);
+}
+
+static int hot_reset(struct vfio_pci_device *device)
+{
+	struct vfio_pci_hot_reset reset = { .argsz = sizeof(reset) };
+
+	return ioctl(device->fd, VFIO_DEVICE_PCI_HOT_RESET, &reset);
+}
+
+TEST_F(dmabuf, hot_reset)
+{
+	void *mem;
+	int fd;
+
+	if (!self->can_mmap)
+		SKIP(return, "the kernel cannot map DMABUFs");
+	fd = export(self, 0, page_size);
+	mem = map(fd, page_size, 0);
+	expect_usable(_metadata, self, fd, mem);
+	if (hot_reset(self->device))
+		SKIP(return, "no hot reset: %s", strerror(errno));
+	ASSERT_EQ(1, faults_of(mem, page_size));
+	ASSERT_EQ(1, faults_of(self->mem, page_size));
+}
+
+static int low_power(struct _test_data_dmabuf *self, bool on)
+{
+	return __vfio_pci_device_feature(self->device, VFIO_DEVICE_FEATURE_SET |
+					 (on ? VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY :
+					       VFIO_DEVICE_FEATURE_LOW_POWER_EXIT),
+					 NULL, 0);
+}
+
+TEST_F(dmabuf, low_power)
+{
+	void *mem;
+	int fd;
+
+	if (!self->can_mmap)
+		SKIP(return, "the kernel cannot map DMABUFs");
+	fd = export(self, 0, page_size);
+	mem = map(fd, page_size, 0);
+	expect_usable(_metadata, self, fd, mem);
+	if (low_power(self, true) == -ENOTTY)
+		SKIP(return, "no low power states");
+
+	expect_suspended(_metadata, self, fd, mem);
+	/* Exported, and reset, in this state */
+	ASSERT_FALSE(can_read(map(export(self, 0, page_size), page_size, 0)));
+	__vfio_pci_device_reset(self->device);
+	expect_suspended(_metadata, self, fd, mem);
+	ASSERT_EQ(0, low_power(self, false));
+	expect_usable(_metadata, self, fd, mem);
+}
+
+/* An access to the device wakes it up, which ends low power by itself. */
+TEST_F(dmabuf, low_power_wakeup)
+{
+	struct vfio_device_low_power_entry_with_wakeup entry = {
+		.wakeup_eventfd = eventfd(0, 0),
+	};
+	void *mem;
+	int fd, ret;
+
+	if (!self->can_mmap)
+		SKIP(return, "the kernel cannot map DMABUFs");
+	fd = export(self, 0, page_size);
+	mem = map(fd, page_size, 0);
+	ret = __vfio_pci_device_feature(self->device, VFIO_DEVICE_FEATURE_SET |
+					VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY_WITH_WAKEUP,
+					&entry, sizeof(entry));
+	if (ret == -ENOTTY)
+		SKIP(return, "no low power states");
+	ASSERT_EQ(0, ret);
+	expect_suspended(_metadata, self, fd, mem);
+	vfio_pci_config_readw(self->device, PCI_VENDOR_ID);
+	expect_usable(_metadata, self, fd, mem);
+}
+
+static u8 find_capability(struct vfio_pci_device *device, u8 id)
+{
+	u8 pos = vfio_pci_config_readb(device, PCI_CAPABILITY_LIST);
+
+	while (pos && vfio_pci_config_readb(device, pos) != id)
+		pos = vfio_pci_config_readb(device, pos + PCI_CAP_LIST_NEXT);
+	return pos;
+}
+
+static void set_d_state(struct _test_data_dmabuf *self, u8 pm, u16 state)
+{
+	vfio_pci_config_writew(self->device, pm + PCI_PM_CTRL, state);
+}
+
+/* ---- Devices with less memory, but with D3 and a reset of the function ---- */
+
+TEST_F(dmabuf, d3)
+{
+	const char *nvme = find_device(0x1b36, 0x0010);
+	void *mem;
+	u8 pm;
+	int fd;
+
+	if (!self->can_mmap)
+		SKIP(return, "the kernel cannot map DMABUFs");
+	if (!nvme)
+		SKIP(return, "there is no QEMU nvme");
+	close_device(self);
+	open_device(self, nvme);
+	pm = find_capability(self->device, PCI_CAP_ID_PM);
+	if (!pm)
+		SKIP(return, "%s has no D3", nvme);
+
+	fd = export(self, 0, page_size);
+	mem = map(fd, page_size, 0);
+	expect_usable(_metadata, self, fd, mem);
+	set_d_state(self, pm, 3);
+	expect_suspended(_metadata, self, fd, mem);
+	set_d_state(self, pm, 0);
+	set_memory(self, true);
+	expect_usable(_metadata, self, fd, mem);
+
+	/* A reset brings it back as well. */
+	set_d_state(self, pm, 3);
+	vfio_pci_device_reset(self->device);
+	expect_usable(_metadata, self, fd, mem);
+}
+
+/* ---- Revocation ---- */
+
+TEST_F(dmabuf, revoke)
+{
+	void *mem, *again;
+	int fd;
+
+	if (!self->can_revoke)
+		SKIP(return, "the kernel cannot revoke DMABUFs");
+	fd = export(self, 0, self->size);
+	mem = map(fd, self->size, 0);
+	ASSERT_TRUE(can_read(mem));
+	ASSERT_TRUE(can_read(mem + self->size - page_size));
+
+	ASSERT_EQ(0, revoke_dmabuf(self, fd));
+	ASSERT_FALSE(can_read(mem));
+	ASSERT_FALSE(can_read(mem + self->size - page_size));
+	ASSERT_EQ(MAP_FAILED, map(fd, page_size, 0));
+	ASSERT_EQ(ENODEV, errno);
+	ASSERT_EQ(-EBADFD, revoke_dmabuf(self, fd));
+	ASSERT_TRUE(can_read(self->mem));
+
+	/* Whatever happens to the device */
+	set_memory(self, false);
+	set_memory(self, true);
+	__vfio_pci_device_reset(self->device);
+	ASSERT_FALSE(can_read(mem));
+	ASSERT_EQ(MAP_FAILED, map(fd, page_size, 0));
+	ASSERT_EQ(ENODEV, errno);
+
+	/* The range can be exported again, and that is another DMABUF. */
+	again = map(export(self, 0, self->size), self->size, 0);
+	ASSERT_TRUE(can_read(again));
+	ASSERT_FALSE(can_read(mem));
+	ASSERT_EQ(-EBADFD, revoke_dmabuf(self, fd));
+}
+
+TEST_F(dmabuf, revoke_while_suspended)
+{
+	void *mem;
+	int fd;
+
+	if (!self->can_revoke)
+		SKIP(return, "the kernel cannot revoke DMABUFs");
+	fd = export(self, 0, page_size);
+	mem = map(fd, page_size, 0);
+	ASSERT_TRUE(can_read(mem));
+	set_memory(self, false);
+	ASSERT_EQ(0, revoke_dmabuf(self, fd));
+	ASSERT_EQ(-EBADFD, revoke_dmabuf(self, fd));
+	set_memory(self, true);
+	ASSERT_FALSE(can_read(mem));
+	ASSERT_TRUE(can_read(self->mem));
+}
+
+/* All other mappings keep their page table entries. */
+TEST_F(dmabuf, revoke_one_of_many)
+{
+	void *mem[32];
+	int fd[32], i;
+
+	if (!self->can_revoke)
+		SKIP(return, "the kernel cannot revoke DMABUFs");
+	for (i = 0; i < 32; i++) {
+		fd[i] = export(self, 0, page_size);
+		mem[i] = map(fd[i], page_size, 0);
+		ASSERT_EQ(1, faults_of(mem[i], page_size));
+	}
+	ASSERT_TRUE(can_read(self->mem));
+
+	ASSERT_EQ(0, revoke_dmabuf(self, fd[7]));
+	ASSERT_FALSE(can_read(mem[7]));
+	for (i = 0; i < 32; i++)
+		if (i != 7)
+			ASSERT_EQ(0, faults_of(mem[i], page_size));
+	ASSERT_EQ(0, faults_of(self->mem, page_size));
+}
+
+TEST_F(dmabuf, revoke_by_duplicate)
+{
+	void *mem, *twice;
+	int fd, copy;
+
+	if (!self->can_revoke)
+		SKIP(return, "the kernel cannot revoke DMABUFs");
+	fd = export(self, 0, page_size);
+	copy = dup(fd);
+	mem = map(fd, page_size, 0);
+	twice = map(copy, page_size, 0);
+	ASSERT_TRUE(can_read(mem));
+	ASSERT_TRUE(can_read(twice));
+	ASSERT_EQ(0, close(fd));
+	ASSERT_EQ(0, revoke_dmabuf(self, copy));
+	ASSERT_FALSE(can_read(mem));
+	ASSERT_FALSE(can_read(twice));
+}
+
+TEST_F(dmabuf, fork)
+{
+	void *mem;
+	int fd;
+
+	if (!self->can_revoke)
+		SKIP(return, "the kernel cannot revoke DMABUFs");
+	fd = export(self, 0, page_size);
+	mem = map(fd, page_size, 0);
+	ASSERT_TRUE(can_read(mem));
+	ASSERT_TRUE(in_child(child_reads, mem));
+	ASSERT_EQ(0, revoke_dmabuf(self, fd));
+	ASSERT_FALSE(in_child(child_reads, mem));
+	ASSERT_TRUE(in_child(child_reads, self->mem));
+}
+
+static void send_fd(int socket, int fd)
+{
+	char control[CMSG_SPACE(sizeof(fd))] = {};
+	struct iovec byte = { .iov_base = "", .iov_len = 1 };
+	struct msghdr msg = {
+		.msg_iov = &byte, .msg_iovlen = 1,
+		.msg_control = control, .msg_controllen = sizeof(control),
+	};
+	struct cmsghdr *cmsg = CMSG_FIRSTHDR(&msg);
+
+	cmsg->cmsg_level = SOL_SOCKET;
+	cmsg->cmsg_type = SCM_RIGHTS;
+	cmsg->cmsg_len = CMSG_LEN(sizeof(fd));
+	memcpy(CMSG_DATA(cmsg), &fd, sizeof(fd));
+	VFIO_ASSERT_EQ(sendmsg(socket, &msg, 0), 1);
+}
+
+static int receive_fd(int socket)
+{
+	char control[CMSG_SPACE(sizeof(int))], data;
+	struct iovec byte = { .iov_base = &data, .iov_len = 1 };
+	struct msghdr msg = {
+		.msg_iov = &byte, .msg_iovlen = 1,
+		.msg_control = control, .msg_controllen = sizeof(control),
+	};
+	int fd;
+
+	VFIO_ASSERT_EQ(recvmsg(socket, &msg, 0), 1);
+	VFIO_ASSERT_NOT_NULL(CMSG_FIRSTHDR(&msg));
+	memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&msg)), sizeof(fd));
+	return fd;
+}
+
+/*
+ * A client: it gets a descriptor, maps it, and answers each byte by whether it can
+ * read, and map, what it got.
+ */
+static void client(int socket)
+{
+	int fd = receive_fd(socket);
+	void *mem = map(fd, page_size, 0);
+	char answer = mem != MAP_FAILED && can_read(mem);
+
+	do {
+		VFIO_ASSERT_EQ(write(socket, &answer, 1), 1);
+		if (read(socket, &answer, 1) != 1)
+			_exit(0);
+		answer = can_read(mem) | (map(fd, page_size, 0) != MAP_FAILED) << 1;
+	} while (true);
+}
+
+static int ask(int socket)
+{
+	char answer = 0;
+
+	VFIO_ASSERT_EQ(write(socket, &answer, 1), 1);
+	VFIO_ASSERT_EQ(read(socket, &answer, 1), 1);
+	return answer;
+}
+
+static int start_client(void)
+{
+	int sockets[2];
+
+	VFIO_ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets), 0);
+	if (!fork()) {
+		close(sockets[0]);
+		client(sockets[1]);
+	}
+	close(sockets[1]);
+	return sockets[0];
+}
+
+TEST_F(dmabuf, client)
+{
+	int socket = -1, fd, other;
+	char answer;
+
+	if (!self->can_revoke)
+		SKIP(return, "the kernel cannot revoke DMABUFs");
+
+	/* A process that has nothing but what it is given */
+	close_device(self);
+	socket = start_client();
+	open_device(self, bdfs[0]);
+
+	fd = export(self, 0, page_size);
+	other = export(self, 0, page_size);
+	ASSERT_TRUE(can_read(map(other, page_size, 0)));
+	send_fd(socket, fd);
+	ASSERT_EQ(1, read(socket, &answer, 1));
+	ASSERT_EQ(1, answer);
+	ASSERT_EQ(3, ask(socket));
+	ASSERT_EQ(0, revoke_dmabuf(self, fd));
+	ASSERT_EQ(0, ask(socket));
+	vfio_pci_cmd_clear(self->device, PCI_COMMAND_MEMORY);
+	vfio_pci_cmd_set(self->device, PCI_COMMAND_MEMORY);
+	ASSERT_EQ(0, ask(socket));
+	ASSERT_TRUE(can_read(self->mem));
+}
+
+/* The one who exports exits, or just closes the device. */
+TEST_F(dmabuf, client_outlives_owner)
+{
+	int socket, fd;
+	char answer;
+
+	if (!self->can_mmap)
+		SKIP(return, "the kernel cannot map DMABUFs");
+	close_device(self);
+	socket = start_client();
+	open_device(self, bdfs[0]);
+
+	fd = export(self, 0, page_size);
+	send_fd(socket, fd);
+	ASSERT_EQ(1, read(socket, &answer, 1));
+	ASSERT_EQ(1, answer);
+	ASSERT_EQ(0, close(fd));
+	close_device(self);
+	ASSERT_EQ(0, ask(socket));
+
+	/* The next owner's device is not what the client has. */
+	open_device(self, bdfs[0]);
+	ASSERT_TRUE(can_read(self->mem));
+	ASSERT_EQ(0, ask(socket));
+}
+
+TEST_F(dmabuf, revoke_errors)
+{
+	struct vfio_device_feature_dma_buf_revoke arg = {};
+	u32 set = VFIO_DEVICE_FEATURE_SET | VFIO_DEVICE_FEATURE_DMA_BUF_REVOKE;
+	u32 get = VFIO_DEVICE_FEATURE_GET | VFIO_DEVICE_FEATURE_DMA_BUF_REVOKE;
+	struct {
+		struct vfio_device_feature feature;
+		u8 rest[8];
+	} head = {};
+	struct udmabuf_create create = { .size = page_size };
+	void *end;
+	int fd, udmabuf, memfd;
+
+	if (!self->can_revoke)
+		SKIP(return, "the kernel cannot revoke DMABUFs");
+	fd = export(self, 0, page_size);
+	arg.dmabuf_fd = fd;
+
+	ASSERT_EQ(0, feature(self, VFIO_DEVICE_FEATURE_PROBE | set, NULL, 0));
+	ASSERT_EQ(-EINVAL, feature(self, get, &arg, sizeof(arg)));
+	ASSERT_EQ(-EINVAL, feature(self, set | get, &arg, sizeof(arg)));
+	ASSERT_EQ(-EINVAL, feature(self, VFIO_DEVICE_FEATURE_PROBE | get, NULL, 0));
+	ASSERT_EQ(-EINVAL, feature(self, VFIO_DEVICE_FEATURE_DMA_BUF_REVOKE,
+				   &arg, sizeof(arg)));
+	ASSERT_EQ(-EINVAL, feature(self, set, &arg, 7));
+
+	for (int bit = 0; bit < 32; bit++) {
+		arg.reserved = 1U << bit;
+		ASSERT_EQ(-EINVAL, feature(self, set, &arg, sizeof(arg)));
+	}
+
+	/* The argument ends where nothing is mapped. */
+	end = mmap(NULL, 2 * page_size, PROT_READ | PROT_WRITE,
+		   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(MAP_FAILED, end);
+	ASSERT_EQ(0, munmap(end + page_size, page_size));
+	head.feature.argsz = sizeof(head);
+	head.feature.flags = set;
+	end += page_size - sizeof(head.feature);
+	memcpy(end, &head.feature, sizeof(head.feature));
+	ASSERT_EQ(-1, ioctl(self->device->fd, VFIO_DEVICE_FEATURE, end));
+	ASSERT_EQ(EFAULT, errno);
+
+	ASSERT_EQ(-EBADF, revoke_dmabuf(self, -1));
+	ASSERT_EQ(-EBADF, revoke_dmabuf(self, 1000));
+	ASSERT_EQ(-EINVAL, revoke_dmabuf(self, self->device->fd));
+	ASSERT_EQ(-EBADF, revoke_dmabuf(self, open("/proc/self/fd/0", O_PATH)));
+
+	memfd = memfd_create("test", MFD_ALLOW_SEALING);
+	ASSERT_LE(0, memfd);
+	ASSERT_EQ(-EINVAL, revoke_dmabuf(self, memfd));
+	udmabuf = open("/dev/udmabuf", O_RDWR);
+	if (udmabuf >= 0) {
+		ASSERT_EQ(0, ftruncate(memfd, page_size));
+		ASSERT_EQ(0, fcntl(memfd, F_ADD_SEALS, F_SEAL_SHRINK));
+		create.memfd = memfd;
+		create.memfd = ioctl(udmabuf, UDMABUF_CREATE, &create);
+		ASSERT_LE(0, (int)create.memfd);
+		ASSERT_EQ(-ENODEV, revoke_dmabuf(self, create.memfd));
+	}
+
+	/* None of them did anything. */
+	ASSERT_TRUE(can_read(map(fd, page_size, 0)));
+	ASSERT_EQ(0, revoke_dmabuf(self, fd));
+	ASSERT_EQ(-EBADFD, revoke_dmabuf(self, fd));
+}
+
+/* DMABUFs of another device, and of a time before */
+TEST_F(dmabuf, revoke_others)
+{
+	struct _test_data_dmabuf other = {};
+	void *mem;
+	int fd;
+
+	if (!self->can_revoke)
+		SKIP(return, "the kernel cannot revoke DMABUFs");
+	if (nr_bdfs < 2)
+		SKIP(return, "there is no second device");
+
+	open_device(&other, bdfs[1]);
+	fd = export(&other, 0, page_size);
+	mem = map(fd, page_size, 0);
+	ASSERT_TRUE(can_read(mem));
+	ASSERT_EQ(-ENODEV, revoke_dmabuf(self, fd));
+	ASSERT_EQ(-ENODEV, __vfio_pci_dma_buf_memattr(self->device, fd,
+						      VFIO_DMA_BUF_MEMATTR_NC));
+	ASSERT_TRUE(can_read(mem));
+	close_device(&other);
+
+	fd = export(self, 0, page_size);
+	mem = map(fd, page_size, 0);
+	ASSERT_TRUE(can_read(mem));
+	close_device(self);
+	ASSERT_FALSE(can_read(mem));
+	ASSERT_EQ(MAP_FAILED, map(fd, page_size, 0));
+	ASSERT_EQ(ENODEV, errno);
+
+	open_device(self, bdfs[0]);
+	ASSERT_EQ(-ENODEV, revoke_dmabuf(self, fd));
+	ASSERT_EQ(-ENODEV, __vfio_pci_dma_buf_memattr(self->device, fd,
+						      VFIO_DMA_BUF_MEMATTR_NC));
+	ASSERT_FALSE(can_read(mem));
+	ASSERT_EQ(MAP_FAILED, map(fd, page_size, 0));
+}
+
+/* ---- Memory attributes ---- */
+
+TEST_F(dmabuf, memattr_errors)
+{
+	struct vfio_device_feature_dma_buf_memattr arg = {};
+	u32 set = VFIO_DEVICE_FEATURE_SET | VFIO_DEVICE_FEATURE_DMA_BUF_MEMATTR;
+	u32 get = VFIO_DEVICE_FEATURE_GET | VFIO_DEVICE_FEATURE_DMA_BUF_MEMATTR;
+	int fd;
+
+	if (!self->can_revoke)
+		SKIP(return, "the kernel cannot revoke DMABUFs");
+	fd = export(self, 0, page_size);
+	arg.dmabuf_fd = fd;
+
+	ASSERT_EQ(0, feature(self, VFIO_DEVICE_FEATURE_PROBE | set, NULL, 0));
+	ASSERT_EQ(-EINVAL, feature(self, get, &arg, sizeof(arg)));
+	ASSERT_EQ(-EINVAL, feature(self, set, &arg, 7));
+	ASSERT_EQ(-ENOENT, __vfio_pci_dma_buf_memattr(self->device, fd, 2));
+	for (int bit = 1; bit < 32; bit++)
+		ASSERT_EQ(-ENOENT, __vfio_pci_dma_buf_memattr(self->device, fd,
+							      1U << bit));
+	ASSERT_EQ(-EBADF, __vfio_pci_dma_buf_memattr(self->device, -1, 0));
+	ASSERT_EQ(-EINVAL, __vfio_pci_dma_buf_memattr(self->device,
+						      self->device->fd, 0));
+	ASSERT_EQ(0, __vfio_pci_dma_buf_memattr(self->device, fd,
+						VFIO_DMA_BUF_MEMATTR_NC));
+	ASSERT_EQ(0, revoke_dmabuf(self, fd));
+	ASSERT_EQ(-EBADFD, __vfio_pci_dma_buf_memattr(self->device, fd,
+						      VFIO_DMA_BUF_MEMATTR_NC));
+}
+
+TEST_F(dmabuf, write_combine)
+{
+	u32 *nc, *wc;
+	int fd, ret;
+
+	if (!self->can_revoke)
+		SKIP(return, "the kernel cannot revoke DMABUFs");
+	fd = export(self, 0, page_size);
+	nc = map(fd, page_size, 0);
+	ret = __vfio_pci_dma_buf_memattr(self->device, fd, VFIO_DMA_BUF_MEMATTR_WC);
+#if defined(__x86_64__)
+	ASSERT_EQ(-EOPNOTSUPP, ret);
+	return;
+#endif
+	ASSERT_EQ(0, ret);
+	wc = map(fd, page_size, 0);
+	ASSERT_NE(MAP_FAILED, wc);
+	ASSERT_TRUE(can_read(nc));
+	ASSERT_TRUE(can_read(wc));
+	if (self->ram) {
+		wc[3] = 0xabcd;
+		__sync_synchronize();
+		ASSERT_EQ(0xabcd, nc[3]);
+	}
+	ASSERT_EQ(0, revoke_dmabuf(self, fd));
+	ASSERT_FALSE(can_read(nc));
+	ASSERT_FALSE(can_read(wc));
+}
+
+/* ---- Importers ---- */
+
+static int iommufd_map_dmabuf(struct iommu *iommu, int fd, u64 iova, u64 length)
+{
+	struct iommu_ioas_map_file map = {
+		.size = sizeof(map),
+		.flags = IOMMU_IOAS_MAP_FIXED_IOVA | IOMMU_IOAS_MAP_WRITEABLE |
+			 IOMMU_IOAS_MAP_READABLE,
+		.ioas_id = iommu->ioas_id,
+		.fd = fd,
+		.length = length,
+		.iova = iova,
+	};
+
+	return ioctl(iommu->iommufd, IOMMU_IOAS_MAP_FILE, &map) ? -errno : 0;
+}
+
+TEST_F(dmabuf, iommufd)
+{
+	struct vfio_region_dma_range halves[2] = {
+		{ .offset = 0, .length = page_size },
+		{ .offset = page_size, .length = page_size },
+	};
+	int fd, merged;
+
+	if (!self->can_revoke)
+		SKIP(return, "the kernel cannot revoke DMABUFs");
+	fd = export(self, 0, 2 * page_size);
+	ASSERT_EQ(0, iommufd_map_dmabuf(self->iommu, fd, 16 * page_size, page_size));
+
+	set_memory(self, false);
+	ASSERT_EQ(-ENODEV, iommufd_map_dmabuf(self->iommu, fd, 32 * page_size, page_size));
+	set_memory(self, true);
+	ASSERT_EQ(0, iommufd_map_dmabuf(self->iommu, fd, 32 * page_size, page_size));
+
+	ASSERT_EQ(0, revoke_dmabuf(self, fd));
+	ASSERT_EQ(-ENODEV, iommufd_map_dmabuf(self->iommu, fd, 48 * page_size, page_size));
+
+	merged = __vfio_pci_dma_buf_export(self->device, self->index, O_RDWR, halves, 2);
+	ASSERT_LE(0, merged);
+	ASSERT_EQ(0, iommufd_map_dmabuf(self->iommu, merged, 64 * page_size,
+					2 * page_size));
+}
+
+/* It cannot be imported in low power, whenever it was exported. */
+TEST_F(dmabuf, iommufd_low_power)
+{
+	struct vfio_device_low_power_entry_with_wakeup entry = {
+		.wakeup_eventfd = eventfd(0, 0),
+	};
+	int fd, late;
+
+	fd = export(self, 0, page_size);
+	if (low_power(self, true) == -ENOTTY)
+		SKIP(return, "no low power states");
+	ASSERT_EQ(-ENODEV, iommufd_map_dmabuf(self->iommu, fd, SZ_1M, page_size));
+	late = export(self, 0, page_size);
+	ASSERT_EQ(-ENODEV, iommufd_map_dmabuf(self->iommu, late, SZ_1M, page_size));
+	__vfio_pci_device_reset(self->device);
+	ASSERT_EQ(-ENODEV, iommufd_map_dmabuf(self->iommu, fd, SZ_1M, page_size));
+	ASSERT_EQ(0, low_power(self, false));
+	ASSERT_EQ(0, iommufd_map_dmabuf(self->iommu, fd, SZ_1M, page_size));
+
+	/* Waking up ends low power by itself. */
+	ASSERT_EQ(0, feature(self, VFIO_DEVICE_FEATURE_SET |
+			     VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY_WITH_WAKEUP,
+			     &entry, sizeof(entry)));
+	ASSERT_EQ(-ENODEV, iommufd_map_dmabuf(self->iommu, fd, SZ_2M, page_size));
+	vfio_pci_config_readw(self->device, PCI_VENDOR_ID);
+	ASSERT_EQ(0, iommufd_map_dmabuf(self->iommu, late, SZ_2M, page_size));
+}
+
+/* QEMU's edu copies between its buffer and memory, here an IOVA. */
+#define EDU_BUFFER	0x40000
+#define EDU_DMA_SRC	0x80
+#define EDU_DMA_DST	0x88
+#define EDU_DMA_COUNT	0x90
+#define EDU_DMA_CMD	0x98
+#define EDU_DMA_RUN	1
+#define EDU_DMA_TO_MEM	2
+
+static void edu_dma(struct _test_data_dmabuf *edu, u64 iova, u32 count, bool to_mem)
+{
+	u64 *regs = (u64 *)edu->mem;
+
+	WRITE_ONCE(regs[EDU_DMA_SRC / 8], to_mem ? EDU_BUFFER : iova);
+	WRITE_ONCE(regs[EDU_DMA_DST / 8], to_mem ? iova : EDU_BUFFER);
+	WRITE_ONCE(regs[EDU_DMA_COUNT / 8], count);
+	WRITE_ONCE(regs[EDU_DMA_CMD / 8],
+		   EDU_DMA_RUN | (to_mem ? EDU_DMA_TO_MEM : 0));
+	while (READ_ONCE(regs[EDU_DMA_CMD / 8]) & EDU_DMA_RUN)
+		usleep(1000);
+}
+
+TEST_F(dmabuf, dma)
+{
+	const char *bdf = find_device(0x1234, 0x11e8);
+	struct _test_data_dmabuf edu = {};
+	u64 iova = SZ_1M;
+	int fd;
+
+	if (!self->can_revoke)
+		SKIP(return, "the kernel cannot revoke DMABUFs");
+	if (!bdf || !self->ram)
+		SKIP(return, "there is no QEMU edu or ivshmem");
+
+	open_device(&edu, bdf);
+	vfio_pci_cmd_set(edu.device, PCI_COMMAND_MASTER | PCI_COMMAND_MEMORY);
+	fd = export(self, page_size, page_size);
+	ASSERT_EQ(0, iommufd_map_dmabuf(edu.iommu, fd, iova, page_size));
+
+	/* From the BAR to edu, and back to another place of the BAR */
+	self->mem[page_size / 4] = 0x600d;
+	self->mem[page_size / 4 + 1] = 0;
+	edu_dma(&edu, iova, 4, false);
+	edu_dma(&edu, iova + 4, 4, true);
+	ASSERT_EQ(0x600d, self->mem[page_size / 4 + 1]);
+
+	ASSERT_EQ(0, revoke_dmabuf(self, fd));
+	self->mem[page_size / 4 + 1] = 0;
+	edu_dma(&edu, iova + 4, 4, true);
+	ASSERT_EQ(0, self->mem[page_size / 4 + 1]);
+	close_device(&edu);
+}
+
+TEST_F(dmabuf, type1)
+{
+	struct dma_region region = { .iova = SZ_16M, .size = page_size };
+	struct vfio_pci_device *device;
+	struct iommu *iommu;
+
+	if (!self->can_revoke)
+		SKIP(return, "the kernel cannot revoke DMABUFs");
+	if (nr_bdfs < 2 || access("/dev/vfio/vfio", F_OK))
+		SKIP(return, "there is no second device, or no container");
+
+	iommu = iommu_init(MODE_VFIO_TYPE1V2_IOMMU);
+	device = vfio_pci_device_init(bdfs[1], iommu);
+
+	region.vaddr = map(export(self, 0, page_size), page_size, 0);
+	ASSERT_EQ(-EOPNOTSUPP, __iommu_map(iommu, &region));
+	ASSERT_TRUE(can_read(region.vaddr));
+	ASSERT_EQ(-EOPNOTSUPP, __iommu_map(iommu, &region));
+	region.vaddr = self->mem;
+	ASSERT_EQ(0, __iommu_map(iommu, &region));
+	ASSERT_EQ(0, __iommu_unmap(iommu, &region, NULL));
+
+	vfio_pci_device_cleanup(device);
+	iommu_cleanup(iommu);
+}
+
+/* ---- Lifetime ---- */
+
+static void bind_anew(const char *bdf)
+{
+	int fd = open("/sys/bus/pci/drivers/vfio-pci/unbind", O_WRONLY);
+
+	VFIO_ASSERT_GE(fd, 0);
+	VFIO_ASSERT_EQ(write(fd, bdf, strlen(bdf)), strlen(bdf));
+	close(fd);
+	fd = open("/sys/bus/pci/drivers/vfio-pci/bind", O_WRONLY);
+	VFIO_ASSERT_GE(fd, 0);
+	VFIO_ASSERT_EQ(write(fd, bdf, strlen(bdf)), strlen(bdf));
+	close(fd);
+}
+
+/* Nothing that is left of DMABUFs keeps the device. */
+TEST_F_TIMEOUT(dmabuf, unbind_while_mapped, 30)
+{
+	void *mem;
+	int fd;
+
+	if (!self->can_mmap)
+		SKIP(return, "the kernel cannot map DMABUFs");
+	fd = export(self, 0, page_size);
+	mem = map(fd, page_size, 0);
+	ASSERT_TRUE(can_read(mem));
+	close_device(self);
+	bind_anew(bdfs[0]);
+	ASSERT_FALSE(can_read(mem));
+	ASSERT_EQ(MAP_FAILED, map(fd, page_size, 0));
+	ASSERT_EQ(ENODEV, errno);
+	ASSERT_EQ(0, munmap(mem, page_size));
+}
+
+/* A mapping of a BAR keeps the device open, as it always did. */
+TEST_F(dmabuf, bar_mapping_keeps_device)
+{
+	struct iommu *iommu;
+	int fd;
+
+	ASSERT_EQ(0, close(self->device->fd));
+	ASSERT_TRUE(can_read(self->mem));
+
+	iommu = iommu_init(MODE_IOMMUFD);
+	fd = open(vfio_pci_get_cdev_path(self->bdf), O_RDWR);
+	ASSERT_LE(0, fd);
+	ASSERT_NE(0, __vfio_device_bind_iommufd(fd, iommu->iommufd, NULL));
+
+	for (int i = 0; i < PCI_STD_NUM_BARS; i++)
+		if (self->device->bars[i].vaddr)
+			munmap(self->device->bars[i].vaddr,
+			       self->device->bars[i].info.size);
+	ASSERT_EQ(0, __vfio_device_bind_iommufd(fd, iommu->iommufd, NULL));
+	close(fd);
+	iommu_cleanup(iommu);
+	iommu_cleanup(self->iommu);
+	self->device = NULL;
+}
+
+static int open_path(int fd)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	fd = open(path, O_PATH);
+	VFIO_ASSERT_GE(fd, 0);
+	return fd;
+}
+
+/* An O_PATH descriptor keeps the DMABUF, but not its file. */
+TEST_F(dmabuf, o_path)
+{
+	int path[64], i;
+
+	for (i = 0; i < 64; i++) {
+		int fd = export(self, 0, page_size);
+
+		path[i] = open_path(fd);
+		ASSERT_EQ(0, close(fd));
+	}
+	/* Let RCU free the files. */
+	usleep(200000);
+	set_memory(self, false);
+	set_memory(self, true);
+	__vfio_pci_device_reset(self->device);
+	for (i = 0; i < 64; i++)
+		ASSERT_EQ(0, close(path[i]));
+}
+
+/* Nor does it keep the device. */
+TEST_F_TIMEOUT(dmabuf, o_path_unbind, 60)
+{
+	int fd, path, status, tries = 100;
+	pid_t pid;
+
+	fd = export(self, 0, page_size);
+	path = open_path(fd);
+	ASSERT_EQ(0, close(fd));
+	usleep(200000);
+	close_device(self);
+
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid) {
+		close(path);
+		bind_anew(bdfs[0]);
+		_exit(0);
+	}
+	while (!waitpid(pid, &status, WNOHANG) && --tries)
+		usleep(100000);
+	/* If it waits, this is what for. */
+	ASSERT_EQ(0, close(path));
+	if (!tries)
+		waitpid(pid, &status, 0);
+	ASSERT_LT(0, tries);
+	ASSERT_EQ(0, status);
+}
+
+/* Claimed when the device is opened, not when it is first used */
+TEST_F(dmabuf, export_before_anything)
+{
+	struct vfio_region_dma_range range = { .length = page_size };
+	struct vfio_pci_device *device;
+	int index = self->index;
+	int fd;
+
+	close_device(self);
+	self->iommu = iommu_init(MODE_IOMMUFD);
+	device = vfio_pci_device_alloc(bdfs[0], self->iommu);
+	vfio_pci_cdev_open(device, bdfs[0]);
+	ASSERT_EQ(0, __vfio_device_bind_iommufd(device->fd, self->iommu->iommufd, NULL));
+	fd = __vfio_pci_dma_buf_export(device, index, O_RDWR, &range, 1);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, close(device->fd));
+	ASSERT_EQ(0, close(fd));
+	vfio_pci_device_free(device);
+	iommu_cleanup(self->iommu);
+	self->device = NULL;
+}
+
+/* An importer's mapping ends before the device does. */
+TEST_F(dmabuf, close_while_imported)
+{
+	struct iommu *other;
+	int fd;
+
+	fd = export(self, 0, page_size);
+	other = iommu_init(MODE_IOMMUFD);
+	ASSERT_EQ(0, iommufd_map_dmabuf(other, fd, 16 * page_size, page_size));
+	close_device(self);
+	ASSERT_EQ(-ENODEV, iommufd_map_dmabuf(other, fd, 32 * page_size, page_size));
+	iommu_cleanup(other);
+	close(fd);
+}
+
+/* ---- Races ---- */
+
+struct race {
+	struct _test_data_dmabuf *self;
+	bool stop;
+	int fd;		/* the DMABUF of this round, or -1 */
+	void *mem;	/* and its mapping, or NULL */
+};
+
+static time_t race_seconds(void)
+{
+	const char *seconds = getenv("RACE_SECONDS");
+
+	return seconds ? atoi(seconds) : 1;
+}
+
+static void *race_fault(void *arg)
+{
+	struct race *race = arg;
+
+	while (!READ_ONCE(race->stop)) {
+		void *mem = READ_ONCE(race->mem);
+
+		if (mem)
+			can_read(mem);
+	}
+	return NULL;
+}
+
+static void *race_mmap(void *arg)
+{
+	struct race *race = arg;
+
+	while (!READ_ONCE(race->stop)) {
+		int fd = READ_ONCE(race->fd);
+		void *mem = map(fd, page_size, 0);
+
+		if (mem != MAP_FAILED) {
+			can_read(mem);
+			munmap(mem, page_size);
+		}
+	}
+	return NULL;
+}
+
+static void *race_reset(void *arg)
+{
+	struct race *race = arg;
+
+	while (!READ_ONCE(race->stop)) {
+		set_memory(race->self, false);
+		set_memory(race->self, true);
+		__vfio_pci_device_reset(race->self->device);
+	}
+	return NULL;
+}
+
+static void *race_revoke(void *arg)
+{
+	struct race *race = arg;
+
+	while (!READ_ONCE(race->stop))
+		revoke_dmabuf(race->self, READ_ONCE(race->fd));
+	return NULL;
+}
+
+static void *race_close(void *arg)
+{
+	struct race *race = arg;
+
+	while (!READ_ONCE(race->stop)) {
+		int fd = READ_ONCE(race->fd);
+
+		if (fd >= 0)
+			close(fd);
+	}
+	return NULL;
+}
+
+/* One round after the other: a new DMABUF, which is touched and maybe revoked. */
+static long race_rounds(struct race *race, bool revokes)
+{
+	time_t end = time(NULL) + race_seconds();
+	long rounds = 0;
+
+	do {
+		int fd = export(race->self, 0, page_size);
+		void *mem = map(fd, page_size, 0);
+
+		WRITE_ONCE(race->fd, fd);
+		if (mem != MAP_FAILED) {
+			WRITE_ONCE(race->mem, mem);
+			can_read(mem);
+		}
+		if (revokes) {
+			int ret = revoke_dmabuf(race->self, fd);
+
+			if (!ret && mem != MAP_FAILED)
+				VFIO_ASSERT_FALSE(can_read(mem));
+		}
+		WRITE_ONCE(race->mem, NULL);
+		WRITE_ONCE(race->fd, -1);
+		close(fd);
+		rounds++;
+		/* Others may still read there: what is unmapped is SIGSEGV. */
+		if (mem != MAP_FAILED)
+			mmap(mem, page_size, PROT_READ, MAP_PRIVATE | MAP_FIXED |
+			     MAP_ANONYMOUS, -1, 0);
+	} while (time(NULL) < end);
+
+	return rounds;
+}
+
+static void run_race(struct _test_data_dmabuf *self, void *(*first)(void *),
+		     void *(*second)(void *), bool revokes)
+{
+	struct race race = { .self = self, .fd = -1 };
+	pthread_t threads[2];
+
+	VFIO_ASSERT_EQ(pthread_create(&threads[0], NULL, first, &race), 0);
+	VFIO_ASSERT_EQ(pthread_create(&threads[1], NULL, second, &race), 0);
+	VFIO_ASSERT_GT(race_rounds(&race, revokes), 0);
+	WRITE_ONCE(race.stop, true);
+	pthread_join(threads[0], NULL);
+	pthread_join(threads[1], NULL);
+	VFIO_ASSERT_TRUE(can_read(self->mem));
+}
+
+TEST_F_TIMEOUT(dmabuf, race_fault_revoke, 120)
+{
+	if (!self->can_revoke)
+		SKIP(return, "the kernel cannot revoke DMABUFs");
+	run_race(self, race_fault, race_fault, true);
+}
+
+TEST_F_TIMEOUT(dmabuf, race_fault_reset, 120)
+{
+	if (!self->can_mmap)
+		SKIP(return, "the kernel cannot map DMABUFs");
+	run_race(self, race_fault, race_reset, false);
+}
+
+TEST_F_TIMEOUT(dmabuf, race_mmap_revoke, 120)
+{
+	if (!self->can_revoke)
+		SKIP(return, "the kernel cannot revoke DMABUFs");
+	run_race(self, race_mmap, race_fault, true);
+}
+
+TEST_F_TIMEOUT(dmabuf, race_revoke_revoke, 120)
+{
+	if (!self->can_revoke)
+		SKIP(return, "the kernel cannot revoke DMABUFs");
+	run_race(self, race_revoke, race_fault, true);
+}
+
+TEST_F_TIMEOUT(dmabuf, race_revoke_reset, 120)
+{
+	if (!self->can_revoke)
+		SKIP(return, "the kernel cannot revoke DMABUFs");
+	run_race(self, race_revoke, race_reset, true);
+}
+
+TEST_F_TIMEOUT(dmabuf, race_close_revoke, 120)
+{
+	struct race race = { .self = self, .fd = -1 };
+	time_t end = time(NULL) + race_seconds();
+	pthread_t thread;
+
+	if (!self->can_revoke)
+		SKIP(return, "the kernel cannot revoke DMABUFs");
+	ASSERT_EQ(0, pthread_create(&thread, NULL, race_close, &race));
+	do {
+		int fd = export(self, 0, page_size);
+		int copy = fcntl(fd, F_DUPFD_CLOEXEC, 512);
+		void *mem;
+
+		/* The last round's number is still being closed. */
+		if (copy < 0)
+			continue;
+		mem = map(copy, page_size, 0);
+		ASSERT_NE(MAP_FAILED, mem);
+		can_read(mem);
+		WRITE_ONCE(race.fd, fd);
+		/* It is closed before, meanwhile, or after. */
+		revoke_dmabuf(self, fd);
+		WRITE_ONCE(race.fd, -1);
+		ASSERT_NE(-EBADF, revoke_dmabuf(self, copy));
+		ASSERT_FALSE(can_read(mem));
+		ASSERT_EQ(0, munmap(mem, page_size));
+		close(copy);
+	} while (time(NULL) < end);
+	WRITE_ONCE(race.stop, true);
+	pthread_join(thread, NULL);
+}
+
+static void *export_until_closed(void *arg)
+{
+	struct race *race = arg;
+	struct vfio_region_dma_range range = { .length = page_size };
+
+	while (!READ_ONCE(race->stop)) {
+		int fd = __vfio_pci_dma_buf_export(race->self->device,
+						   race->self->index,
+						   O_RDWR, &range, 1);
+		void *mem;
+
+		if (fd < 0)
+			continue;
+		mem = map(fd, page_size, 0);
+		if (mem != MAP_FAILED) {
+			can_read(mem);
+			munmap(mem, page_size);
+		}
+		/* Some stay until the device is closed. */
+		if (fd % 3)
+			close(fd);
+	}
+	return NULL;
+}
+
+TEST_F_TIMEOUT(dmabuf, race_export_close, 120)
+{
+	time_t end = time(NULL) + race_seconds();
+
+	if (!self->can_mmap)
+		SKIP(return, "the kernel cannot map DMABUFs");
+	do {
+		struct race race = { .self = self };
+		pthread_t thread;
+		int i, copy;
+
+		copy = fcntl(self->device->fd, F_DUPFD_CLOEXEC, 900);
+		ASSERT_EQ(0, pthread_create(&thread, NULL, export_until_closed, &race));
+		usleep(20000);
+		for (i = 0; i < PCI_STD_NUM_BARS; i++) {
+			if (!self->device->bars[i].vaddr)
+				continue;
+			munmap(self->device->bars[i].vaddr,
+			       self->device->bars[i].info.size);
+			self->device->bars[i].vaddr = NULL;
+		}
+		/* The thread's calls meet the last close. */
+		close(copy);
+		close(self->device->fd);
+		WRITE_ONCE(race.stop, true);
+		pthread_join(thread, NULL);
+		for (i = 3; i < 512; i++)
+			if (i != self->iommu->iommufd)
+				close(i);
+		iommu_cleanup(self->iommu);
+		free(self->device);
+		open_device(self, bdfs[0]);
+	} while (time(NULL) < end);
+}
+
+/* ---- Failed allocations ---- */
+
+/* Let the @nth allocation of this thread fail from now on; 0: none */
+static void fail_nth(int file, int nth)
+{
+	char text[16];
+	int tries = 100;
+
+	snprintf(text, sizeof(text), "%d", nth);
+	/* This fails too if it is what makes @nth. */
+	while (pwrite(file, text, strlen(text), 0) < 0)
+		VFIO_ASSERT_GT(--tries, 0);
+}
+
+/* Did it fail, that is, were there @nth? If this fails it did not. */
+static bool failed_nth(int file)
+{
+	char text[16] = {};
+
+	return pread(file, text, sizeof(text) - 1, 0) > 0 && atoi(text) == 0;
+}
+
+static void set_fault(const char *name, const char *value)
+{
+	char path[128];
+	int fd;
+
+	snprintf(path, sizeof(path), "/sys/kernel/debug/%s", name);
+	fd = open(path, O_WRONLY);
+	if (fd < 0)
+		return;
+	VFIO_ASSERT_EQ(write(fd, value, strlen(value)), strlen(value));
+	close(fd);
+}
+
+static int open_fail_nth(void)
+{
+	set_fault("failslab/ignore-gfp-wait", "N");
+	set_fault("fail_page_alloc/ignore-gfp-wait", "N");
+	set_fault("fail_page_alloc/ignore-gfp-highmem", "N");
+	return open("/proc/thread-self/fail-nth", O_RDWR);
+}
+
+TEST_F_TIMEOUT(dmabuf, fail_nth, 300)
+{
+	struct vfio_region_dma_range ranges[2] = {
+		{ .offset = 0, .length = page_size },
+		{ .offset = 2 * page_size, .length = page_size },
+	};
+	int file = open_fail_nth(), nth, fd, ret;
+	bool failed;
+	void *mem;
+
+	if (!self->can_revoke)
+		SKIP(return, "the kernel cannot revoke DMABUFs");
+	if (file < 0)
+		SKIP(return, "no fault injection");
+
+	/* Export */
+	nth = 0;
+	do {
+		fail_nth(file, ++nth);
+		fd = __vfio_pci_dma_buf_export(self->device, self->index, O_RDWR,
+					       ranges, 2);
+		failed = failed_nth(file);
+		fail_nth(file, 0);
+		if (fd >= 0)
+			close(fd);
+		else
+			ASSERT_TRUE(fd == -ENOMEM || fd == -EFAULT || fd == -ENFILE)
+				TH_LOG("%d", fd);
+	} while (failed);
+	ASSERT_LE(0, fd);
+	ASSERT_LT(4, nth);
+
+	/* mmap() of a DMABUF and of the device, and the first access */
+	fd = __vfio_pci_dma_buf_export(self->device, self->index, O_RDWR, ranges, 2);
+	ASSERT_LE(0, fd);
+	nth = 0;
+	do {
+		fail_nth(file, ++nth);
+		mem = map(fd, 2 * page_size, 0);
+		failed = failed_nth(file);
+		fail_nth(file, 0);
+		if (mem == MAP_FAILED)
+			continue;
+		ASSERT_TRUE(can_read(mem));
+		ASSERT_EQ(0, munmap(mem, 2 * page_size));
+	} while (failed);
+	nth = 0;
+	do {
+		fail_nth(file, ++nth);
+		mem = map(self->device->fd, page_size, self->bar->info.offset);
+		failed = failed_nth(file);
+		fail_nth(file, 0);
+		if (mem == MAP_FAILED)
+			continue;
+		ASSERT_TRUE(can_read(mem));
+		ASSERT_EQ(0, munmap(mem, page_size));
+	} while (failed);
+	ASSERT_LT(4, nth);
+
+	/* Attributes */
+	nth = 0;
+	do {
+		fail_nth(file, ++nth);
+		ret = __vfio_pci_dma_buf_memattr(self->device, fd,
+						 VFIO_DMA_BUF_MEMATTR_NC);
+		failed = failed_nth(file);
+		fail_nth(file, 0);
+	} while (failed);
+	ASSERT_EQ(0, ret);
+
+	/* What fails has not revoked it. */
+	mem = map(fd, page_size, 0);
+	nth = 0;
+	do {
+		fail_nth(file, ++nth);
+		ret = revoke_dmabuf(self, fd);
+		failed = failed_nth(file);
+		fail_nth(file, 0);
+		if (ret)
+			ASSERT_TRUE(can_read(mem));
+	} while (failed && ret);
+	ASSERT_EQ(0, ret);
+	ASSERT_FALSE(can_read(mem));
+}
+
+int main(int argc, char *argv[])
+{
+	char *bdf;
+	int i;
+
+	bdfs = vfio_selftests_get_bdfs(&argc, argv, &nr_bdfs);
+	page_size = getpagesize();
+
+	/* The memory of QEMU's ivshmem-plain is best to test with. */
+	for (i = 0; i < nr_bdfs; i++) {
+		if (is_ivshmem(bdfs[i])) {
+			bdf = bdfs[i];
+			bdfs[i] = bdfs[0];
+			bdfs[0] = bdf;
+			break;
+		}
+	}
+
+	return test_harness_run(argc, argv);
+}
