@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Context banks, and the sessions that they have room for.
+ */
+
+#include <linux/device.h>
+#include <linux/dma-mapping.h>
+#include <linux/iommu.h>
+#include <linux/of.h>
+#include <linux/qda_bus.h>
+#include <linux/slab.h>
+
+#include <drm/drm_print.h>
+#include <drm/qda_accel.h>
+
+#include "qda.h"
+
+static struct qda_bank *to_bank(struct device *dev)
+{
+	return container_of(dev, struct qda_bank, dev);
+}
+
+/*
+ * The driver of banks is there so that the driver core configures their DMA, and
+ * tries again later if the IOMMU is not ready.
+ */
+static int qda_bank_probe(struct device *dev)
+{
+	int ret;
+
+	/* Never go around the IOMMU that a bank shall be behind. */
+	if (of_property_present(dev->of_node, "iommus") && !device_iommu_mapped(dev))
+		return -EPROBE_DEFER;
+
+	/* Buffers are one segment for the DSP, whatever their size. */
+	dma_set_max_seg_size(dev, UINT_MAX);
+	dma_set_seg_boundary(dev, ULONG_MAX);
+	ret = dma_set_mask_and_coherent(dev, *dev->dma_mask);
+	if (ret)
+		return ret;
+	to_bank(dev)->ready = true;
+	return 0;
+}
+
+static struct device_driver qda_bank_driver = {
+	.name = "qda-bank",
+	.bus = &qda_bus_type,
+	.probe = qda_bank_probe,
+	.suppress_bind_attrs = true,
+};
+
+int qda_bank_register_driver(void)
+{
+	return driver_register(&qda_bank_driver);
+}
+
+void qda_bank_unregister_driver(void)
+{
+	driver_unregister(&qda_bank_driver);
+}
+
+/* With the device, what the DMA API keeps for it. */
+struct qda_bank_alloc {
+	struct qda_bank bank;
+	struct device_dma_parameters dma_parms;
+	u64 dma_mask;
+};
+
+static void qda_bank_release(struct device *dev)
+{
+	of_node_put(dev->of_node);
+	kfree(container_of(to_bank(dev), struct qda_bank_alloc, bank));
+}
+
+static struct qda_bank *qda_bank_create(struct qda_device *qda, struct device *parent,
+					struct device_node *np)
+{
+	struct qda_bank_alloc *alloc;
+	struct qda_bank *bank;
+	int ret;
+
+	alloc = kzalloc_obj(*alloc);
+	if (!alloc)
+		return ERR_PTR(-ENOMEM);
+	bank = &alloc->bank;
+	alloc->dma_mask = DMA_BIT_MASK(qda->domain == DRM_QDA_DOMAIN_CDSP ?
+				       qda->soc->cdsp_dma_bits : qda->soc->dma_bits);
+	device_initialize(&bank->dev);
+	bank->dev.bus = &qda_bus_type;
+	bank->dev.parent = parent;
+	bank->dev.release = qda_bank_release;
+	bank->dev.dma_parms = &alloc->dma_parms;
+	bank->dev.dma_mask = &alloc->dma_mask;
+	bank->dev.coherent_dma_mask = alloc->dma_mask;
+	device_set_node(&bank->dev, of_fwnode_handle(of_node_get(np)));
+
+	/* Without a number, addresses are as they are. */
+	of_property_read_u32(np, "reg", &bank->sid);
+	ret = dev_set_name(&bank->dev, "%s.%pOFn@%u", dev_name(parent), np, bank->sid);
+	if (!ret)
+		ret = device_add(&bank->dev);
+	if (ret) {
+		put_device(&bank->dev);
+		return ERR_PTR(ret);
+	}
+	return bank;
+}
+
+/**
+ * qda_slots_add() - add room for sessions
+ * @qda: the DSP
+ * @bank: where they map their memory
+ * @sessions: how many
+ *
+ * Return: 0, or -ENOSPC if they are more than there can be
+ */
+int qda_slots_add(struct qda_device *qda, struct qda_bank *bank, u32 sessions)
+{
+	if (sessions > QDA_MAX_SESSIONS - qda->nslots)
+		return -ENOSPC;
+	while (sessions--)
+		qda->slots[qda->nslots++].bank = bank;
+	return 0;
+}
+
+static bool qda_bank_in_use(struct qda_device *qda, struct qda_bank *bank)
+{
+	struct qda_slot *slot;
+
+	for (slot = qda->slots; slot < qda->slots + qda->nslots; slot++)
+		if (slot->used && slot->bank == bank)
+			return true;
+	return false;
+}
+
+/**
+ * qda_slot_get() - take room for a session
+ * @qda: the DSP, whose session_lock is held
+ *
+ * Sessions share a bank, and can reach each other's memory, only when each bank
+ * has one.
+ *
+ * Return: the slot, now used; NULL if all are
+ */
+struct qda_slot *qda_slot_get(struct qda_device *qda)
+{
+	struct qda_slot *slot, *found = NULL;
+
+	for (slot = qda->slots; slot < qda->slots + qda->nslots; slot++) {
+		if (slot->used)
+			continue;
+		if (!found)
+			found = slot;
+		if (!qda_bank_in_use(qda, slot->bank)) {
+			found = slot;
+			break;
+		}
+	}
+	if (found)
+		found->used = true;
+	return found;
+}
+
+static int qda_bank_add(struct qda_device *qda, struct device *parent, struct device_node *np)
+{
+	u32 sessions = 1;
+	struct qda_bank *bank;
+
+	if (qda->nbanks == QDA_MAX_SESSIONS)
+		return -ENOSPC;
+	bank = qda_bank_create(qda, parent, np);
+	if (IS_ERR(bank))
+		return PTR_ERR(bank);
+	qda->banks[qda->nbanks++] = bank;
+
+	if (!bank->ready)
+		return dev_err_probe(parent, -EPROBE_DEFER, "%pOF is not ready\n", np);
+	if (!device_iommu_mapped(&bank->dev))
+		qda->contiguous = true;
+	of_property_read_u32(np, "qcom,nsessions", &sessions);
+	return qda_slots_add(qda, bank, max(sessions, 1U));
+}
+
+/**
+ * qda_banks_create() - make the context banks of a DSP, all or none
+ * @qda: the DSP
+ * @parent: the device whose devicetree node has the banks
+ *
+ * Return: 0, -EPROBE_DEFER if a bank waits for its IOMMU, or another error
+ */
+int qda_banks_create(struct qda_device *qda, struct device *parent)
+{
+	int ret;
+
+	for_each_available_child_of_node_scoped(parent->of_node, np) {
+		if (!of_device_is_compatible(np, "qcom,fastrpc-compute-cb"))
+			continue;
+		ret = qda_bank_add(qda, parent, np);
+		if (ret)
+			goto destroy;
+	}
+	ret = qda->nslots ? 0 : dev_err_probe(parent, -ENODEV, "no context bank\n");
+	if (!ret)
+		return 0;
+destroy:
+	qda_banks_destroy(qda);
+	return ret;
+}
+
+/**
+ * qda_banks_destroy() - remove the context banks of a DSP
+ * @qda: the DSP, for which nothing is mapped
+ */
+void qda_banks_destroy(struct qda_device *qda)
+{
+	while (qda->nbanks)
+		device_unregister(&qda->banks[--qda->nbanks]->dev);
+	qda->nslots = 0;
+}

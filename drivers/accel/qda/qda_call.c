@@ -1,0 +1,499 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Calls: from a request to the reply to it, whichever of caller, DSP and device
+ * goes first.
+ */
+
+#include <linux/cleanup.h>
+#include <linux/dma-mapping.h>
+#include <linux/iopoll.h>
+#include <linux/sched.h>
+#include <linux/slab.h>
+
+#include <drm/drm_drv.h>
+#include <drm/drm_print.h>
+
+#include "qda.h"
+
+#define QDA_TIMEOUT	(10 * HZ)
+#define QDA_POLL_US	10000
+
+static size_t inline_start(unsigned int nargs)
+{
+	return ALIGN(qda_payload_size(nargs), QDA_ALIGN);
+}
+
+/**
+ * qda_max_calls() - tell how many calls a session can have pending
+ * @qda: the DSP
+ *
+ * Return: so many that the sessions leave some of all ids to the kernel
+ */
+unsigned int qda_max_calls(struct qda_device *qda)
+{
+	return (QDA_MAX_ID - QDA_KERNEL_CALLS) / qda->nslots;
+}
+
+static void free_call(struct qda_call *call)
+{
+	list_del(&call->node);
+	kvfree(call->args);
+	kvfree(call->mappings);
+	kfree(call);
+}
+
+static struct qda_call *alloc_call(struct qda_session *session, size_t size)
+{
+	struct qda_call *call;
+
+	call = kzalloc_obj(*call);
+	if (!call)
+		return NULL;
+	INIT_LIST_HEAD(&call->node);
+	call->session = session;
+	call->payload_size = PAGE_ALIGN(size);
+	call->capacity = (call->payload_size - sizeof(struct qda_wire_tail)) / QDA_WIRE_ARG;
+	call->args = kvzalloc_objs(*call->args, call->capacity);
+	call->mappings = kvzalloc_objs(*call->mappings, call->capacity);
+	if (call->args && call->mappings)
+		call->payload = dma_alloc_coherent(&session->bank->dev, call->payload_size,
+						   &call->payload_addr, GFP_KERNEL);
+	if (!call->payload) {
+		free_call(call);
+		return NULL;
+	}
+	init_completion(&call->ended);
+	list_add(&call->node, &session->call_pool);
+	return call;
+}
+
+/**
+ * qda_calls_free() - free the payloads of a session's calls, and those not in use
+ * @session: the session, whose lock is held and which is in its bank
+ */
+void qda_calls_free(struct qda_session *session)
+{
+	struct qda_call *call, *tmp;
+
+	list_for_each_entry_safe(call, tmp, &session->call_pool, node) {
+		dma_free_coherent(&session->bank->dev, call->payload_size, call->payload,
+				  call->payload_addr);
+		call->payload = NULL;
+		if (!call->busy)
+			free_call(call);
+	}
+}
+
+static struct qda_call *find_call(struct qda_session *session, unsigned int nargs, size_t size)
+{
+	struct qda_call *call;
+
+	list_for_each_entry(call, &session->call_pool, node)
+		if (!call->busy && call->capacity >= nargs && call->payload_size >= size)
+			return call;
+	return NULL;
+}
+
+/**
+ * qda_call_get() - begin a call
+ * @session: where to make it
+ * @kernel: the kernel makes it, not user space
+ * @module: that it goes to
+ * @scalars: method and number of arguments, which are empty at first
+ * @inline_size: room for qda_call_inline_arg(), each argument aligned to 128 bytes
+ *
+ * Return: the call, which qda_call_put() ends, or an error pointer: -EPIPE if
+ * the session has left its bank, -EBUSY for too many at a time, or -ENOMEM
+ */
+struct qda_call *qda_call_get(struct qda_session *session, bool kernel, u32 module, u32 scalars,
+			      size_t inline_size)
+{
+	unsigned int nargs = qda_scalars_args(scalars);
+	size_t size = inline_start(nargs) + inline_size;
+	struct qda_call *call;
+
+	guard(mutex)(&session->lock);
+	if (!session->bank)
+		return ERR_PTR(-EPIPE);
+	if (!kernel && session->ncalls >= qda_max_calls(session->qda))
+		return ERR_PTR(-EBUSY);
+	call = find_call(session, nargs, size);
+	if (!call)
+		call = alloc_call(session, size);
+	if (!call)
+		return ERR_PTR(-ENOMEM);
+
+	kref_get(&session->ref);
+	session->ncalls += !kernel;
+	call->busy = true;
+	call->kernel = kernel;
+	call->sent = false;
+	call->done = false;
+	call->abandoned = false;
+	reinit_completion(&call->ended);
+	call->module = module;
+	call->scalars = scalars;
+	call->nargs = nargs;
+	call->inline_size = 0;
+	call->error = 0;
+	call->result = 0;
+	memset(call->args, 0, nargs * sizeof(*call->args));
+	memset(call->mappings, 0, nargs * sizeof(*call->mappings));
+	return call;
+}
+
+/* Nobody else has the call any more. */
+static void recycle(struct qda_call *call)
+{
+	struct qda_session *session = call->session;
+	unsigned int i;
+
+	scoped_guard(mutex, &session->lock) {
+		for (i = 0; i < call->nargs; i++)
+			if (call->mappings[i])
+				qda_mapping_put(session, call->mappings[i]);
+		session->ncalls -= !call->kernel;
+		call->busy = false;
+		if (call->payload)
+			memset(call->payload, 0, inline_start(call->nargs) + call->inline_size);
+		else
+			free_call(call);
+	}
+	qda_session_put(session);
+}
+
+/**
+ * qda_call_put() - leave a call
+ * @call: the call; if the DSP has it still, it keeps what it needs until it replies
+ */
+void qda_call_put(struct qda_call *call)
+{
+	scoped_guard(spinlock_irqsave, &call->session->qda->call_lock) {
+		if (call->sent && !call->done) {
+			call->abandoned = true;
+			return;
+		}
+	}
+	recycle(call);
+}
+
+/**
+ * qda_call_set_arg() - let an argument be a part of a buffer
+ * @call: the call, which has not been sent
+ * @i: number of the argument
+ * @obj: the buffer
+ * @handle: what the DSP calls the buffer
+ * @offset: where the part begins
+ * @len: its length in bytes, not 0
+ *
+ * Return: 0, -EINVAL if the buffer has no such part, or an error of
+ * qda_mapping_get()
+ */
+int qda_call_set_arg(struct qda_call *call, unsigned int i, struct drm_gem_object *obj,
+		     u32 handle, u64 offset, u64 len)
+{
+	struct qda_session *session = call->session;
+	struct qda_mapping *mapping;
+
+	if (offset > obj->size || len > obj->size - offset)
+		return -EINVAL;
+	/* Those by handle have 32 bits for it on the wire. */
+	if (i >= qda_scalars_bufs(call->scalars) && len > U32_MAX)
+		return -EINVAL;
+
+	guard(mutex)(&session->lock);
+	mapping = qda_mapping_get(session, obj);
+	if (IS_ERR(mapping))
+		return PTR_ERR(mapping);
+	call->mappings[i] = mapping;
+	call->args[i].addr = mapping->addr + offset;
+	call->args[i].len = len;
+	call->args[i].handle = handle;
+	return 0;
+}
+
+/**
+ * qda_call_inline_arg() - let an argument lie in the payload, for kernel calls
+ * @call: the call, which has not been sent
+ * @i: number of the argument
+ * @data: what it is, or NULL if the DSP writes it
+ * @len: its length in bytes
+ *
+ * Return: where it lies
+ */
+void *qda_call_inline_arg(struct qda_call *call, unsigned int i, const void *data, size_t len)
+{
+	size_t offset = inline_start(call->nargs) + call->inline_size;
+	struct qda_session *session = call->session;
+
+	guard(mutex)(&session->lock);
+	/* Gone with the device: qda_call_send() will say so. */
+	if (!session->bank)
+		return NULL;
+	call->inline_size += QDA_INLINE(len);
+	call->args[i].addr = qda_session_address(session, call->payload_addr) + offset;
+	call->args[i].len = len;
+	if (data)
+		memcpy(call->payload + offset, data, len);
+	return call->payload + offset;
+}
+
+/* Everything that the DSP shall see is in memory after this. */
+static int prepare(struct qda_call *call, struct qda_request *request)
+{
+	struct qda_session *session = call->session;
+	unsigned int i;
+
+	guard(mutex)(&session->lock);
+	if (!session->bank)
+		return -EPIPE;
+	for (i = 0; i < call->nargs; i++)
+		if (call->mappings[i])
+			qda_mapping_for_device(session, call->mappings[i]);
+	qda_payload_write(call->payload, call->scalars, call->args);
+	request->tid = cpu_to_le32(task_pid_nr(current));
+	request->module = cpu_to_le32(call->module);
+	request->scalars = cpu_to_le32(call->scalars);
+	request->addr = cpu_to_le64(qda_session_address(session, call->payload_addr));
+	request->size = cpu_to_le64(PAGE_ALIGN(inline_start(call->nargs) + call->inline_size));
+	return 0;
+}
+
+static int add_call(struct qda_device *qda, struct qda_call *call)
+{
+	int ret;
+
+	guard(spinlock_irqsave)(&qda->call_lock);
+	if (qda->dead)
+		return -EPIPE;
+	ret = xa_alloc_cyclic(&qda->calls, &call->id, call, XA_LIMIT(1, QDA_MAX_ID),
+			      &qda->next_id, GFP_ATOMIC);
+	if (ret < 0)
+		return ret;
+	call->ctx = qda_context(++qda->sequence, call->id, call->session->pd);
+	call->sent = true;
+	return 0;
+}
+
+/**
+ * qda_call_send() - send a call to the DSP
+ * @call: the call, with all its arguments
+ * @client_id: the session, or 0 for what the kernel asks for itself
+ *
+ * Return: 0; -EPIPE if the DSP is gone, -EBUSY if it has too many calls, or
+ * what the transport returns
+ */
+int qda_call_send(struct qda_call *call, u32 client_id)
+{
+	struct qda_request request = { .client_id = cpu_to_le32(client_id) };
+	struct qda_device *qda = call->session->qda;
+	int ret, idx;
+
+	ret = prepare(call, &request);
+	if (ret)
+		return ret;
+	ret = add_call(qda, call);
+	if (ret)
+		return ret;
+	request.ctx = cpu_to_le64(call->ctx);
+
+	/* The transport goes when the device has been unplugged; so does the call. */
+	if (!drm_dev_enter(&qda->drm, &idx))
+		return 0;
+	dma_wmb();
+	ret = qda->transport->send(qda, &request);
+	drm_dev_exit(idx);
+	if (!ret)
+		return 0;
+	scoped_guard(spinlock_irqsave, &qda->call_lock) {
+		if (!call->done)
+			xa_erase(&qda->calls, call->id);
+		call->done = true;
+	}
+	return ret;
+}
+
+/* The call is over. */
+static void end(struct qda_device *qda, struct qda_call *call)
+{
+	lockdep_assert_held(&qda->call_lock);
+	xa_erase(&qda->calls, call->id);
+	call->done = true;
+	if (call->abandoned) {
+		list_add_tail(&call->reap, &qda->reap);
+		schedule_work(&qda->reap_work);
+	} else {
+		complete(&call->ended);
+	}
+}
+
+/**
+ * qda_receive() - take a reply
+ * @qda: the DSP that it comes from
+ * @ctx: context that it has
+ * @result: what the call returned
+ *
+ * What is not the reply to a call that is pending is dropped: the DSP is not
+ * trusted.
+ *
+ * Context: any
+ */
+void qda_receive(struct qda_device *qda, u64 ctx, s32 result)
+{
+	struct qda_call *call;
+
+	guard(spinlock_irqsave)(&qda->call_lock);
+	call = xa_load(&qda->calls, FIELD_GET(QDA_CTX_ID, ctx));
+	/* Its other calls end by themselves when a domain exits. */
+	if (ctx == QDA_CTX_PD_EXIT || !call || call->ctx != ctx) {
+		drm_dbg(&qda->drm, "no call has context %#llx\n", ctx);
+		return;
+	}
+	call->result = result;
+	end(qda, call);
+}
+
+static bool is_done(struct qda_call *call, const __le32 *word)
+{
+	return le32_to_cpu(READ_ONCE(*word)) == QDA_POLL_DONE || READ_ONCE(call->done);
+}
+
+/* Look for the reply in memory for a while; calls that succeed may have it there. */
+static void poll_reply(struct qda_call *call)
+{
+	struct qda_device *qda = call->session->qda;
+	const __le32 *word;
+	bool done;
+	int idx;
+
+	/* The payload stays until the device is unplugged. */
+	if (!drm_dev_enter(&qda->drm, &idx))
+		return;
+	word = call->payload + qda_payload_poll_word(call->nargs);
+	if (!read_poll_timeout_atomic(is_done, done, done, 1, QDA_POLL_US, false, call, word)) {
+		guard(spinlock_irqsave)(&qda->call_lock);
+		if (!call->done)
+			end(qda, call);
+	}
+	drm_dev_exit(idx);
+}
+
+static bool may_poll(struct qda_call *call)
+{
+	return call->session->poll && !call->kernel && call->module > QDA_MODULE_FIXED &&
+	       call->session->pd == QDA_PD_USER;
+}
+
+/**
+ * qda_call_wait() - wait for the reply to a call
+ * @call: the call, which has been sent
+ * @interruptible: by a signal; otherwise it waits for ten seconds at most
+ *
+ * Return: 0 if the DSP replied; then &qda_call.result is valid. -EPIPE if the
+ * DSP is gone, -EINTR or -ETIMEDOUT
+ */
+int qda_call_wait(struct qda_call *call, bool interruptible)
+{
+	struct qda_session *session = call->session;
+	unsigned int i;
+
+	if (may_poll(call))
+		poll_reply(call);
+	if (interruptible) {
+		if (wait_for_completion_interruptible(&call->ended))
+			return -EINTR;
+	} else if (!wait_for_completion_timeout(&call->ended, QDA_TIMEOUT)) {
+		return -ETIMEDOUT;
+	}
+	if (call->error)
+		return call->error;
+
+	dma_rmb();
+	guard(mutex)(&session->lock);
+	if (!session->bank)
+		return -EPIPE;
+	for (i = 0; i < call->nargs; i++)
+		if (call->mappings[i])
+			qda_mapping_for_cpu(session, call->mappings[i]);
+	return 0;
+}
+
+/**
+ * qda_call_kernel() - send a call of the kernel's own, and wait for the reply
+ * @call: the call
+ * @result: where to put what the DSP says of it
+ *
+ * Return: 0 if the DSP carried it out, -EREMOTEIO if it did not, or an error of
+ * qda_call_send() or qda_call_wait()
+ */
+int qda_call_kernel(struct qda_call *call, s32 *result)
+{
+	int ret;
+
+	ret = qda_call_send(call, 0);
+	if (!ret)
+		ret = qda_call_wait(call, false);
+	if (ret)
+		return ret;
+	*result = call->result;
+	return call->result ? -EREMOTEIO : 0;
+}
+
+/**
+ * qda_call_read() - read an argument that lies in the payload
+ * @call: the call, which the DSP replied to
+ * @from: where qda_call_inline_arg() put it
+ * @to: where to copy it
+ * @len: its length in bytes, which is the caller's own
+ *
+ * Return: 0, or -EPIPE if the DSP is gone
+ */
+int qda_call_read(struct qda_call *call, const void *from, void *to, size_t len)
+{
+	guard(mutex)(&call->session->lock);
+	if (!call->payload)
+		return -EPIPE;
+	memcpy(to, from, len);
+	return 0;
+}
+
+static void reap(struct work_struct *work)
+{
+	struct qda_device *qda = container_of(work, struct qda_device, reap_work);
+	struct qda_call *call, *tmp;
+	LIST_HEAD(calls);
+
+	scoped_guard(spinlock_irqsave, &qda->call_lock)
+		list_splice_init(&qda->reap, &calls);
+	list_for_each_entry_safe(call, tmp, &calls, reap)
+		recycle(call);
+}
+
+void qda_calls_init(struct qda_device *qda)
+{
+	spin_lock_init(&qda->call_lock);
+	xa_init_flags(&qda->calls, XA_FLAGS_ALLOC);
+	INIT_LIST_HEAD(&qda->reap);
+	INIT_WORK(&qda->reap_work, reap);
+}
+
+/**
+ * qda_calls_kill() - end all calls, as the DSP is gone
+ * @qda: the DSP
+ *
+ * Nobody has an abandoned call after this, and nobody can send one.
+ */
+void qda_calls_kill(struct qda_device *qda)
+{
+	struct qda_call *call;
+	unsigned long id;
+
+	scoped_guard(spinlock_irqsave, &qda->call_lock) {
+		qda->dead = true;
+		xa_for_each(&qda->calls, id, call) {
+			call->error = -EPIPE;
+			end(qda, call);
+		}
+	}
+	flush_work(&qda->reap_work);
+}

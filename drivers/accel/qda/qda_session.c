@@ -1,0 +1,359 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Sessions. Nothing here knows what kind of file they belong to: qda_drv.c is a
+ * front end for accel files, and there can be others.
+ */
+
+#include <linux/capability.h>
+#include <linux/cleanup.h>
+#include <linux/delay.h>
+#include <linux/dma-mapping.h>
+#include <linux/sched.h>
+#include <linux/sizes.h>
+#include <linux/slab.h>
+
+#include <drm/drm_drv.h>
+#include <drm/drm_print.h>
+#include <drm/qda_accel.h>
+
+#include "qda.h"
+
+/* Memory that a user domain starts with: what the firmware expects. */
+#define QDA_INIT_MEM_MIN	SZ_2M
+#define QDA_INIT_MEM_PER_SHELL	4
+
+#define QDA_END_TRIES		50
+#define QDA_END_PAUSE_MS	20
+
+/**
+ * qda_session_new() - take room for a session, which the DSP does not know of yet
+ * @qda: the DSP
+ *
+ * Return: the session, or an error pointer: -EBUSY if there is no room, -ENODEV
+ * if the device is gone, or -ENOMEM
+ */
+struct qda_session *qda_session_new(struct qda_device *qda)
+{
+	struct qda_session *session;
+	struct qda_slot *slot;
+
+	session = kzalloc_obj(*session);
+	if (!session)
+		return ERR_PTR(-ENOMEM);
+	kref_init(&session->ref);
+	mutex_init(&session->lock);
+	hash_init(session->mappings);
+	INIT_LIST_HEAD(&session->ranges);
+	INIT_LIST_HEAD(&session->call_pool);
+
+	guard(mutex)(&qda->session_lock);
+	/* Whoever comes later than this is not detached. */
+	if (drm_dev_is_unplugged(&qda->drm)) {
+		kfree(session);
+		return ERR_PTR(-ENODEV);
+	}
+	slot = qda_slot_get(qda);
+	if (!slot) {
+		kfree(session);
+		return ERR_PTR(-EBUSY);
+	}
+	session->qda = qda;
+	session->slot = slot;
+	session->client_id = slot - qda->slots + 1;
+	session->bank = slot->bank;
+	list_add_tail(&session->node, &qda->sessions);
+	drm_dev_get(&qda->drm);
+	return session;
+}
+
+/* Leave the bank: nothing of the session is mapped after this. */
+static void detach(struct qda_session *session)
+{
+	guard(mutex)(&session->lock);
+	if (!session->bank)
+		return;
+	qda_mappings_unmap(session);
+	qda_calls_free(session);
+	if (session->init_mem)
+		dma_free_coherent(&session->bank->dev, session->init_size, session->init_mem,
+				  session->init_addr);
+	session->bank = NULL;
+}
+
+static struct qda_session *take_orphan(struct qda_device *qda)
+{
+	struct qda_session *session;
+
+	guard(mutex)(&qda->session_lock);
+	list_for_each_entry(session, &qda->sessions, node) {
+		if (session->orphan) {
+			session->orphan = false;
+			return session;
+		}
+	}
+	return NULL;
+}
+
+/**
+ * qda_sessions_detach() - unmap what sessions have mapped, as the DSP is gone
+ * @qda: the DSP, which is unplugged and has no calls
+ */
+void qda_sessions_detach(struct qda_device *qda)
+{
+	struct qda_session *session;
+
+	scoped_guard(mutex, &qda->session_lock)
+		list_for_each_entry(session, &qda->sessions, node)
+			detach(session);
+	while ((session = take_orphan(qda)))
+		qda_session_put(session);
+}
+
+static void free_session(struct kref *ref)
+{
+	struct qda_session *session = container_of(ref, struct qda_session, ref);
+	struct qda_device *qda = session->qda;
+
+	scoped_guard(mutex, &qda->session_lock) {
+		qda_ranges_free(session);
+		detach(session);
+		list_del(&session->node);
+		session->slot->used = false;
+	}
+	mutex_destroy(&session->lock);
+	kfree(session);
+	drm_dev_put(&qda->drm);
+}
+
+/**
+ * qda_session_put() - give a reference up
+ * @session: the session; with the last one, it is unmapped and its room is free
+ *
+ * Context: may sleep
+ */
+void qda_session_put(struct qda_session *session)
+{
+	kref_put(&session->ref, free_session);
+}
+
+/* Attaching and releasing: all that the DSP needs is which session it is. */
+static int call_with_id(struct qda_session *session, unsigned int method, s32 *result)
+{
+	__le32 client_id = cpu_to_le32(session->client_id);
+	struct qda_call *call;
+	int ret;
+
+	call = qda_call_get(session, true, QDA_MODULE_PROCESS, DRM_QDA_SCALARS(method, 1, 0, 0, 0),
+			    QDA_INLINE(sizeof(client_id)));
+	if (IS_ERR(call))
+		return PTR_ERR(call);
+	qda_call_inline_arg(call, 0, &client_id, sizeof(client_id));
+	ret = qda_call_kernel(call, result);
+	qda_call_put(call);
+	return ret;
+}
+
+static int alloc_init_mem(struct qda_session *session, u64 shell_size)
+{
+	guard(mutex)(&session->lock);
+	if (!session->bank)
+		return -EPIPE;
+	session->init_size = ALIGN(max(QDA_INIT_MEM_MIN, QDA_INIT_MEM_PER_SHELL * shell_size),
+				   SZ_1M);
+	session->init_mem = dma_alloc_coherent(&session->bank->dev, session->init_size,
+					       &session->init_addr, GFP_KERNEL);
+	return session->init_mem ? 0 : -ENOMEM;
+}
+
+static int create_user(struct qda_session *session, const struct drm_qda_session_create *request,
+		       struct drm_gem_object *shell, s32 *result)
+{
+	struct qda_wire_create create = {
+		.client_id = cpu_to_le32(session->client_id),
+		.name_len = cpu_to_le32(strlen(current->comm) + 1),
+		.shell_len = cpu_to_le32(request->shell_size),
+		.pages = cpu_to_le32(1),
+		.attributes = cpu_to_le32(request->attributes),
+		.signature_len = cpu_to_le32(request->signature_size),
+	};
+	unsigned int method = request->attributes ? QDA_PROCESS_CREATE_ATTR : QDA_PROCESS_CREATE;
+	struct qda_wire_page page;
+	struct qda_call *call;
+	int ret;
+
+	ret = alloc_init_mem(session, request->shell_size);
+	if (ret)
+		return ret;
+	page.addr = cpu_to_le64(qda_session_address(session, session->init_addr));
+	page.size = cpu_to_le64(session->init_size);
+
+	call = qda_call_get(session, true, QDA_MODULE_PROCESS, DRM_QDA_SCALARS(method, 4, 0, 0, 0),
+			    QDA_INLINE(sizeof(create)) + QDA_INLINE(sizeof(current->comm)) +
+			    QDA_INLINE(sizeof(page)));
+	if (IS_ERR(call))
+		return PTR_ERR(call);
+	qda_call_inline_arg(call, 0, &create, sizeof(create));
+	qda_call_inline_arg(call, 1, current->comm, le32_to_cpu(create.name_len));
+	qda_call_inline_arg(call, 3, &page, sizeof(page));
+	ret = qda_call_set_arg(call, 2, shell, 0, request->shell_offset, request->shell_size);
+	if (!ret)
+		ret = qda_call_kernel(call, result);
+	qda_call_put(call);
+	return ret;
+}
+
+/*
+ * Today's policy of /dev/fastrpc-*: the files that only privileged users can open
+ * are the ones that end in -secure. A secure channel has another one only where
+ * there are unsigned domains, and user domains by that must be such.
+ */
+static bool allowed(struct qda_device *qda, const struct drm_qda_session_create *request)
+{
+	if (!qda->secure || capable(CAP_SYS_ADMIN))
+		return true;
+	if (!qda->unsigned_pd)
+		return false;
+	return request->kind != DRM_QDA_SESSION_USER ||
+	       request->attributes & DRM_QDA_SESSION_UNSIGNED;
+}
+
+/**
+ * qda_session_create() - create a session
+ * @qda: the DSP
+ * @request: what user space asks for, its fields checked; sets its result
+ * @shell: what a user domain starts from
+ *
+ * Return: the session, or an error pointer as DRM_IOCTL_QDA_SESSION_CREATE has it
+ */
+struct qda_session *qda_session_create(struct qda_device *qda,
+				       struct drm_qda_session_create *request,
+				       struct drm_gem_object *shell)
+{
+	struct qda_session *session;
+	s32 ended;
+	int ret;
+
+	if (!allowed(qda, request))
+		return ERR_PTR(-ECONNREFUSED);
+	session = qda_session_new(qda);
+	if (IS_ERR(session))
+		return session;
+	session->poll = request->flags & DRM_QDA_SESSION_POLL;
+
+	switch (request->kind) {
+	case DRM_QDA_SESSION_USER:
+		session->pd = QDA_PD_USER;
+		ret = create_user(session, request, shell, &request->result);
+		break;
+	case DRM_QDA_SESSION_ROOT:
+		session->pd = QDA_PD_ROOT;
+		ret = call_with_id(session, QDA_PROCESS_ATTACH, &request->result);
+		break;
+	default:
+		session->pd = QDA_PD_SENSORS;
+		ret = call_with_id(session, QDA_PROCESS_ATTACH, &request->result);
+	}
+	if (!ret)
+		return session;
+	/* The DSP may do it yet, and would have the session for ever. */
+	if (ret == -ETIMEDOUT)
+		qda_session_end(session, &ended);
+	qda_session_put(session);
+	return ERR_PTR(ret);
+}
+
+/**
+ * qda_session_end() - tell the DSP that a session has ended
+ * @session: the session; the caller still has a reference
+ * @result: where to put what the DSP says of it
+ *
+ * If the DSP cannot be told, it has the session still, and what is mapped for it
+ * stays until the DSP goes.
+ *
+ * Return: 0, or an error of qda_call_get() or qda_call_kernel()
+ */
+int qda_session_end(struct qda_session *session, s32 *result)
+{
+	unsigned int tries;
+	int ret;
+
+	for (tries = 0; tries < QDA_END_TRIES; tries++) {
+		ret = call_with_id(session, QDA_PROCESS_RELEASE, result);
+		if (ret != -ENOMEM && ret != -EBUSY)
+			break;
+		msleep(QDA_END_PAUSE_MS);
+	}
+	switch (ret) {
+	case 0:
+	case -EREMOTEIO:
+	case -EPIPE:
+	case -ETIMEDOUT:
+		/* Over, or the call is pending and holds the session. */
+		return ret;
+	}
+	drm_err(&session->qda->drm, "session %u cannot be ended: %d\n", session->client_id, ret);
+	guard(mutex)(&session->qda->session_lock);
+	/* Nobody would drop it after the device is unplugged; nothing is mapped then. */
+	if (session->bank) {
+		kref_get(&session->ref);
+		session->orphan = true;
+	}
+	return ret;
+}
+
+static int ask_capabilities(struct qda_device *qda, struct qda_session *session)
+{
+	/* Number 0 is not the DSP's to say. */
+	__le32 *wire __free(kfree) = NULL;
+	const size_t size = (QDA_CAPABILITIES - 1) * sizeof(*wire);
+	__le32 count = cpu_to_le32(QDA_CAPABILITIES - 1);
+	struct qda_call *call;
+	unsigned int i;
+	s32 result = 0;
+	void *out;
+	int ret;
+
+	wire = kmalloc(size, GFP_KERNEL);
+	if (!wire)
+		return -ENOMEM;
+	call = qda_call_get(session, true, QDA_MODULE_UTILITIES, DRM_QDA_SCALARS(0, 1, 1, 0, 0),
+			    QDA_INLINE(sizeof(count)) + QDA_INLINE(size));
+	if (IS_ERR(call))
+		return PTR_ERR(call);
+	qda_call_inline_arg(call, 0, &count, sizeof(count));
+	out = qda_call_inline_arg(call, 1, NULL, size);
+	ret = qda_call_kernel(call, &result);
+	if (!ret)
+		ret = qda_call_read(call, out, wire, size);
+	qda_call_put(call);
+	if (ret == -EREMOTEIO && result == QDA_UNSUPPORTED)
+		return -EOPNOTSUPP;
+	for (i = 1; !ret && i < QDA_CAPABILITIES; i++)
+		qda->capabilities[i] = le32_to_cpu(wire[i - 1]);
+	return ret;
+}
+
+/**
+ * qda_capabilities() - ask the DSP what it can do, unless it has been asked
+ * @qda: the DSP; sets its capabilities
+ *
+ * Return: 0, or an error as DRM_QDA_QUERY_CAPABILITIES has it
+ */
+int qda_capabilities(struct qda_device *qda)
+{
+	struct qda_session *session;
+	int ret;
+
+	guard(mutex)(&qda->capability_lock);
+	if (qda->capabilities_valid)
+		return 0;
+	/* A bank for the payload. The DSP knows nothing of this session. */
+	session = qda_session_new(qda);
+	if (IS_ERR(session))
+		return PTR_ERR(session);
+	session->pd = QDA_PD_ROOT;
+	ret = ask_capabilities(qda, session);
+	qda_session_put(session);
+	qda->capabilities_valid = !ret;
+	return ret;
+}

@@ -1,0 +1,1580 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The accel driver of Qualcomm's DSPs, on the software DSP: what each ioctl does
+ * and refuses, what other drivers do with its buffers, and what neither DSPs nor
+ * programs that misbehave can do to anybody.
+ */
+
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+
+#include <linux/dma-buf.h>
+#include <linux/dma-heap.h>
+#include <linux/udmabuf.h>
+#include <drm/drm.h>
+#include <drm/qda_accel.h>
+
+#include "../../../kselftest_harness.h"
+#include "../../fastrpc/sim.h"
+
+#define RPMSG		"/sys/bus/rpmsg"
+#define PAGE		4096
+#define MIB		(1024 * 1024)
+
+/* The DSPs, and their channels as the software DSP names them. */
+#define CDSP		"cdsp"
+#define CDSP_CHANNEL	"fastrpc-sim.fastrpcglink-apps-dsp.1.-1"
+#define ADSP		"adsp"
+#define ADSP_CHANNEL	"fastrpc-sim.fastrpcglink-apps-dsp.0.-1"
+
+#define ROUND_UP(x)	(((x) + 127) / 128 * 128)
+
+static int write_file(const char *path, const char *what)
+{
+	int fd = open(path, O_WRONLY), ret;
+
+	if (fd < 0)
+		return -1;
+	ret = write(fd, what, strlen(what)) == (ssize_t)strlen(what) ? 0 : -1;
+	close(fd);
+	return ret;
+}
+
+/* Let the driver have the channel; 0 if it does. */
+static int bind_driver(const char *channel)
+{
+	char path[256];
+
+	snprintf(path, sizeof(path), RPMSG "/drivers/qda/%s", channel);
+	if (!access(path, F_OK))
+		return 0;
+	snprintf(path, sizeof(path), RPMSG "/devices/%s/driver_override", channel);
+	if (write_file(path, "qda"))
+		return -1;
+	snprintf(path, sizeof(path), RPMSG "/devices/%s/driver/unbind", channel);
+	write_file(path, channel);
+	return write_file(RPMSG "/drivers/qda/bind", channel);
+}
+
+/* Let whoever would have it by default have it. */
+static void unbind_driver(const char *channel)
+{
+	char path[256];
+
+	snprintf(path, sizeof(path), RPMSG "/devices/%s/driver_override", channel);
+	write_file(path, "\n");
+	write_file(RPMSG "/drivers/qda/unbind", channel);
+	write_file(RPMSG "/drivers_probe", channel);
+}
+
+static int open_device(const char *channel)
+{
+	struct dirent *entry;
+	char path[300];
+	int fd = -1;
+	DIR *dir;
+
+	snprintf(path, sizeof(path), RPMSG "/devices/%s/accel", channel);
+	dir = opendir(path);
+	while (dir && (entry = readdir(dir))) {
+		if (entry->d_name[0] == '.')
+			continue;
+		snprintf(path, sizeof(path), "/dev/accel/%s", entry->d_name);
+		fd = open(path, O_RDWR | O_CLOEXEC);
+	}
+	if (dir)
+		closedir(dir);
+	return fd;
+}
+
+/* The ioctl as far as it goes, not again when a signal comes. */
+#define ERRNO(call)	((call) ? errno : 0)
+
+static int query_device(int dev, struct drm_qda_device *device)
+{
+	struct drm_qda_query query = {
+		.type = DRM_QDA_QUERY_DEVICE, .size = sizeof(*device), .data = (uintptr_t)device,
+	};
+
+	return ioctl(dev, DRM_IOCTL_QDA_QUERY, &query);
+}
+
+struct buffer {
+	int dev;
+	uint32_t handle;
+	size_t size;
+	char *mem;
+};
+
+static int gem_create(int dev, struct buffer *buf, size_t size)
+{
+	struct drm_qda_gem_create create = { .size = size };
+	struct drm_qda_gem_mmap_offset map = {};
+
+	if (ioctl(dev, DRM_IOCTL_QDA_GEM_CREATE, &create))
+		return -1;
+	map.handle = create.handle;
+	if (ioctl(dev, DRM_IOCTL_QDA_GEM_MMAP_OFFSET, &map))
+		return -1;
+	buf->dev = dev;
+	buf->handle = create.handle;
+	buf->size = size;
+	buf->mem = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, dev, map.offset);
+	return buf->mem == MAP_FAILED ? -1 : 0;
+}
+
+static int gem_close(int dev, uint32_t handle)
+{
+	struct drm_gem_close close = { .handle = handle };
+
+	return ioctl(dev, DRM_IOCTL_GEM_CLOSE, &close);
+}
+
+static void gem_destroy(struct buffer *buf)
+{
+	munmap(buf->mem, buf->size);
+	gem_close(buf->dev, buf->handle);
+}
+
+static int prime_export(int dev, uint32_t handle)
+{
+	struct drm_prime_handle prime = { .handle = handle, .flags = DRM_CLOEXEC | DRM_RDWR };
+
+	return ioctl(dev, DRM_IOCTL_PRIME_HANDLE_TO_FD, &prime) ? -1 : prime.fd;
+}
+
+static int prime_import(int dev, int fd, uint32_t *handle)
+{
+	struct drm_prime_handle prime = { .fd = fd };
+
+	if (ioctl(dev, DRM_IOCTL_PRIME_FD_TO_HANDLE, &prime))
+		return -1;
+	*handle = prime.handle;
+	return 0;
+}
+
+static struct drm_qda_arg arg(uint32_t handle, uint64_t offset, uint64_t length)
+{
+	return (struct drm_qda_arg){ .handle = handle, .offset = offset, .length = length };
+}
+
+static int invoke(int dev, uint32_t module, uint32_t scalars, struct drm_qda_arg *args, int *result)
+{
+	struct drm_qda_invoke request = {
+		.module = module, .scalars = scalars, .args = (uintptr_t)args,
+	};
+	int ret = ioctl(dev, DRM_IOCTL_QDA_INVOKE, &request);
+
+	*result = request.result;
+	return ret;
+}
+
+/* What a session with a buffer for small arguments needs. */
+struct session {
+	int dev;
+	struct buffer args;
+};
+
+static int session_create(struct session *session, int dev, uint32_t attributes, uint32_t flags)
+{
+	struct drm_qda_session_create create = {
+		.kind = DRM_QDA_SESSION_USER, .attributes = attributes, .flags = flags,
+		.shell_size = 1000,
+	};
+
+	session->dev = dev;
+	if (gem_create(dev, &session->args, 16 * PAGE))
+		return -1;
+	memcpy(session->args.mem, "\177ELF", 4);
+	create.shell_handle = session->args.handle;
+	return ioctl(dev, DRM_IOCTL_QDA_SESSION_CREATE, &create);
+}
+
+static int session_release(int dev)
+{
+	struct drm_qda_session_release release = {};
+
+	return ioctl(dev, DRM_IOCTL_QDA_SESSION_RELEASE, &release);
+}
+
+/* A buffer that is mapped holds the file, and with it the session. */
+static void drop(int dev)
+{
+	session_release(dev);
+	close(dev);
+}
+
+/* The number of a module; negative for an error of the DSP's, 0 for one of the kernel's. */
+static int open_module(struct session *session, const char *name)
+{
+	struct { uint32_t name_len, text_len; } in;
+	struct { uint32_t module; int32_t error; } out;
+	uint32_t handle = session->args.handle;
+	struct drm_qda_arg args[4];
+	char uri[128];
+	int result;
+
+	sim_uri(uri, sizeof(uri), name);
+	in.name_len = strlen(uri) + 1;
+	in.text_len = 64;
+	memcpy(session->args.mem, &in, sizeof(in));
+	memcpy(session->args.mem + 128, uri, in.name_len);
+	args[0] = arg(handle, 0, sizeof(in));
+	args[1] = arg(handle, 128, in.name_len);
+	args[2] = arg(handle, 512, sizeof(out));
+	args[3] = arg(handle, 640, in.text_len);
+	if (invoke(session->dev, SIM_REMOTECTL, DRM_QDA_SCALARS(0, 2, 2, 0, 0), args, &result))
+		return 0;
+	if (result)
+		return result;
+	memcpy(&out, session->args.mem + 512, sizeof(out));
+	return out.error ?: out.module;
+}
+
+/* Have @len bytes come back; 0 if they do. */
+static int echo(struct session *session, int module, char with, size_t len)
+{
+	char *in = session->args.mem + PAGE, *out = in + ROUND_UP(len);
+	struct drm_qda_arg args[2];
+	int result;
+
+	memset(in, with, len);
+	memset(out, ~with, len + 1);
+	args[0] = arg(session->args.handle, PAGE, len);
+	args[1] = arg(session->args.handle, PAGE + ROUND_UP(len), len);
+	if (invoke(session->dev, module, DRM_QDA_SCALARS(2, 1, 1, 0, 0), args, &result))
+		return -1;
+	return result ?: memcmp(in, out, len) || out[len] != (char)~with;
+}
+
+/* Call a method that takes a number. */
+static int call_u32(struct session *session, int module, uint32_t number, int *result)
+{
+	struct drm_qda_arg args[] = { arg(session->args.handle, 64, sizeof(number)) };
+
+	memcpy(session->args.mem + 64, &number, sizeof(number));
+	return invoke(session->dev, module, DRM_QDA_SCALARS(2, 1, 0, 0, 0), args, result);
+}
+
+/* Copy between memory that the DSP can reach and a buffer of its. */
+static int dsp_memory(struct session *session, int module, int method, uint64_t addr, char *data)
+{
+	uint32_t handle = session->args.handle;
+	struct drm_qda_arg args[] = { arg(handle, 0, 8), arg(handle, 128, 64) };
+	bool write = method == 4 || method == 6;
+	int result;
+
+	memcpy(session->args.mem, &addr, sizeof(addr));
+	memcpy(session->args.mem + 128, data, 64);
+	if (invoke(session->dev, module, DRM_QDA_SCALARS(method, 1 + write, !write, 0, 0), args,
+		   &result))
+		return -1;
+	memcpy(data, session->args.mem + 128, 64);
+	return result;
+}
+
+/* The bus address of a buffer. */
+static uint64_t locate(struct session *session, int module, uint32_t handle)
+{
+	uint32_t own = session->args.handle;
+	struct drm_qda_arg args[] = { arg(own, 0, 8), arg(handle, 0, 1), arg(own, 128, 8) };
+	uint64_t addr;
+	int result;
+
+	if (invoke(session->dev, module, DRM_QDA_SCALARS(2, 2, 1, 0, 0), args, &result) || result)
+		return 0;
+	memcpy(&addr, session->args.mem + 128, sizeof(addr));
+	return addr;
+}
+
+FIXTURE(qda) {
+	int dev;
+	long outside;
+};
+
+FIXTURE_SETUP(qda)
+{
+	if (access(SIM_DEBUGFS "/" CDSP, F_OK))
+		SKIP(return, "no software DSP");
+	if (access(RPMSG "/drivers/qda", F_OK))
+		SKIP(return, "no driver");
+	ASSERT_EQ(0, bind_driver(CDSP_CHANNEL));
+	self->dev = open_device(CDSP_CHANNEL);
+	ASSERT_LE(0, self->dev);
+	self->outside = sim_count(CDSP, "outside");
+}
+
+FIXTURE_TEARDOWN(qda)
+{
+	if (self->dev > 0)
+		drop(self->dev);
+	EXPECT_EQ(0, sim_wait_count(CDSP, "processes", 0));
+	EXPECT_EQ(0, sim_wait_count(CDSP, "calls", 0));
+	EXPECT_EQ(self->outside, sim_count(CDSP, "outside"));
+	unbind_driver(CDSP_CHANNEL);
+}
+
+TEST_F(qda, query)
+{
+	struct drm_qda_capabilities capabilities;
+	struct drm_qda_device device = {};
+	struct drm_qda_query query = { .type = DRM_QDA_QUERY_DEVICE };
+	struct session session;
+	struct { struct drm_qda_device device; char more[16]; } longer;
+
+	ASSERT_EQ(0, ioctl(self->dev, DRM_IOCTL_QDA_QUERY, &query));
+	EXPECT_EQ(sizeof(device), query.size);
+	ASSERT_EQ(0, query_device(self->dev, &device));
+	EXPECT_STREQ("cdsp", (char *)device.name);
+	EXPECT_EQ(DRM_QDA_DOMAIN_CDSP, device.domain);
+	EXPECT_EQ(DRM_QDA_DEVICE_SECURE | DRM_QDA_DEVICE_UNSIGNED | DRM_QDA_DEVICE_POLL,
+		  device.flags);
+	EXPECT_EQ(SIM_SESSIONS, device.sessions);
+	EXPECT_EQ(SIM_SESSIONS, device.sessions_free);
+	EXPECT_LT(16, device.max_calls);
+	EXPECT_EQ(2 * MIB, device.max_shell_size);
+	EXPECT_LE(4 * MIB, device.max_buffer_size);
+
+	ASSERT_EQ(0, session_create(&session, self->dev, 0, 0));
+	ASSERT_EQ(0, query_device(self->dev, &device));
+	EXPECT_EQ(SIM_SESSIONS - 1, device.sessions_free);
+
+	memset(&longer, 0xff, sizeof(longer));
+	query.data = (uintptr_t)&longer;
+	query.size = sizeof(longer);
+	ASSERT_EQ(0, ioctl(self->dev, DRM_IOCTL_QDA_QUERY, &query));
+	EXPECT_EQ(0, longer.more[0] | longer.more[15]);
+	EXPECT_EQ(0, memcmp(&device, &longer.device, sizeof(device)));
+	memset(&longer, 0xff, sizeof(longer));
+	query.size = 4;
+	ASSERT_EQ(0, ioctl(self->dev, DRM_IOCTL_QDA_QUERY, &query));
+	EXPECT_EQ(0, memcmp("cdsp\377", &longer, 5));
+	query.data = 8;
+	EXPECT_EQ(EFAULT, ERRNO(ioctl(self->dev, DRM_IOCTL_QDA_QUERY, &query)));
+	query.type = 7;
+	EXPECT_EQ(EINVAL, ERRNO(ioctl(self->dev, DRM_IOCTL_QDA_QUERY, &query)));
+
+	query.type = DRM_QDA_QUERY_CAPABILITIES;
+	query.data = (uintptr_t)&capabilities;
+	query.size = sizeof(capabilities);
+	ASSERT_EQ(0, ioctl(self->dev, DRM_IOCTL_QDA_QUERY, &query));
+	EXPECT_EQ(0, capabilities.attributes[0]);
+	EXPECT_EQ(SIM_ARCH, capabilities.attributes[SIM_ARCH_VERSION]);
+	EXPECT_EQ(0, capabilities.attributes[255]);
+}
+
+TEST_F(qda, query_unsupported)
+{
+	struct drm_qda_capabilities capabilities;
+	struct drm_qda_query query = {
+		.type = DRM_QDA_QUERY_CAPABILITIES, .size = sizeof(capabilities),
+		.data = (uintptr_t)&capabilities,
+	};
+
+	ASSERT_EQ(0, sim_write(CDSP, "no_capabilities", "Y"));
+	EXPECT_EQ(EOPNOTSUPP, ERRNO(ioctl(self->dev, DRM_IOCTL_QDA_QUERY, &query)));
+	ASSERT_EQ(0, sim_write(CDSP, "no_capabilities", "N"));
+	EXPECT_EQ(0, ioctl(self->dev, DRM_IOCTL_QDA_QUERY, &query));
+}
+
+TEST_F(qda, buffers)
+{
+	struct drm_qda_gem_create create = {};
+	struct drm_qda_gem_mmap_offset offset = {};
+	struct drm_qda_device device;
+	struct buffer buf;
+	size_t i;
+
+	ASSERT_EQ(0, query_device(self->dev, &device));
+	EXPECT_EQ(EINVAL, ERRNO(ioctl(self->dev, DRM_IOCTL_QDA_GEM_CREATE, &create)));
+	create.size = device.max_buffer_size + 1;
+	EXPECT_EQ(EINVAL, ERRNO(ioctl(self->dev, DRM_IOCTL_QDA_GEM_CREATE, &create)));
+	create.size = ~0ULL;
+	EXPECT_EQ(EINVAL, ERRNO(ioctl(self->dev, DRM_IOCTL_QDA_GEM_CREATE, &create)));
+	create.size = PAGE;
+	create.flags = 1;
+	EXPECT_EQ(EINVAL, ERRNO(ioctl(self->dev, DRM_IOCTL_QDA_GEM_CREATE, &create)));
+	offset.handle = 99;
+	EXPECT_EQ(ENOENT, ERRNO(ioctl(self->dev, DRM_IOCTL_QDA_GEM_MMAP_OFFSET, &offset)));
+
+	ASSERT_EQ(0, gem_create(self->dev, &buf, 3 * PAGE));
+	for (i = 0; i < buf.size && !buf.mem[i]; i++)
+		;
+	EXPECT_EQ(buf.size, i);
+	offset.handle = buf.handle;
+	offset.pad = 1;
+	EXPECT_EQ(EINVAL, ERRNO(ioctl(self->dev, DRM_IOCTL_QDA_GEM_MMAP_OFFSET, &offset)));
+	gem_destroy(&buf);
+	EXPECT_EQ(EINVAL, ERRNO(gem_close(self->dev, buf.handle)));
+}
+
+TEST_F(qda, session_errors)
+{
+	struct drm_qda_session_create good = { .kind = DRM_QDA_SESSION_USER, .shell_size = 100 };
+	struct drm_qda_session_create bad;
+	struct drm_qda_session_release release = {};
+	struct drm_qda_invoke invoke_request = {};
+	struct drm_qda_map map = {};
+	struct drm_qda_unmap unmap = {};
+	struct buffer shell;
+
+	ASSERT_EQ(0, gem_create(self->dev, &shell, PAGE));
+	good.shell_handle = shell.handle;
+
+#define REFUSED(error, change) do {							\
+		bad = good;								\
+		change;									\
+		EXPECT_EQ(error, ERRNO(ioctl(self->dev, DRM_IOCTL_QDA_SESSION_CREATE, &bad)));	\
+	} while (0)
+	/* Not an ELF file. */
+	REFUSED(EREMOTEIO, (void)0);
+	EXPECT_EQ(SIM_EUNABLETOLOAD, bad.result);
+	memcpy(shell.mem, "\177ELF", 4);
+	REFUSED(EINVAL, bad.kind = 4);
+	REFUSED(EINVAL, bad.flags = 2);
+	REFUSED(EINVAL, bad.attributes = 4);
+	REFUSED(EINVAL, bad.attributes = 1 << 7);
+	REFUSED(EINVAL, bad.pad = 1);
+	REFUSED(EINVAL, bad.shell_size = 0);
+	REFUSED(EINVAL, bad.shell_size = 2 * MIB + 1);
+	REFUSED(EINVAL, bad.shell_size = PAGE + 1);
+	REFUSED(EINVAL, bad.shell_offset = PAGE);
+	REFUSED(EINVAL, bad.shell_offset = ~0ULL);
+	REFUSED(EINVAL, bad.name_size = 1);
+	REFUSED(EINVAL, bad.name = 1);
+	REFUSED(ENOENT, bad.shell_handle = 99);
+	REFUSED(EINVAL, bad.kind = DRM_QDA_SESSION_ROOT);
+	memset(&good, 0, sizeof(good));
+	REFUSED(EOPNOTSUPP, bad.kind = DRM_QDA_SESSION_STATIC);
+	REFUSED(EINVAL, (bad.kind = DRM_QDA_SESSION_ROOT, bad.attributes = 1));
+	REFUSED(EINVAL, (bad.kind = DRM_QDA_SESSION_SENSORS, bad.signature_size = 1));
+#undef REFUSED
+
+	EXPECT_EQ(0, sim_count(CDSP, "processes"));
+	EXPECT_EQ(ENOTCONN, ERRNO(ioctl(self->dev, DRM_IOCTL_QDA_SESSION_RELEASE, &release)));
+	EXPECT_EQ(ENOTCONN, ERRNO(ioctl(self->dev, DRM_IOCTL_QDA_INVOKE, &invoke_request)));
+	EXPECT_EQ(ENOTCONN, ERRNO(ioctl(self->dev, DRM_IOCTL_QDA_MAP, &map)));
+	EXPECT_EQ(ENOTCONN, ERRNO(ioctl(self->dev, DRM_IOCTL_QDA_UNMAP, &unmap)));
+	release.pad = 1;
+	EXPECT_EQ(EINVAL, ERRNO(ioctl(self->dev, DRM_IOCTL_QDA_SESSION_RELEASE, &release)));
+}
+
+TEST_F(qda, sessions_of_each_kind)
+{
+	struct drm_qda_session_create create = {};
+	struct session session;
+	unsigned int kind;
+
+	ASSERT_EQ(0, gem_create(self->dev, &session.args, 16 * PAGE));
+	session.dev = self->dev;
+	for (kind = DRM_QDA_SESSION_ROOT; kind <= DRM_QDA_SESSION_SENSORS; kind++) {
+		create.kind = kind;
+		ASSERT_EQ(0, ioctl(self->dev, DRM_IOCTL_QDA_SESSION_CREATE, &create));
+		EXPECT_LT(20, open_module(&session, "echo"));
+		EXPECT_EQ(EEXIST, ERRNO(ioctl(self->dev, DRM_IOCTL_QDA_SESSION_CREATE, &create)));
+		ASSERT_EQ(0, session_release(self->dev));
+	}
+	ASSERT_EQ(0, session_create(&session, self->dev, DRM_QDA_SESSION_UNSIGNED, 0));
+	EXPECT_LT(20, open_module(&session, "echo"));
+	ASSERT_EQ(0, session_release(self->dev));
+	ASSERT_EQ(0, session_create(&session, self->dev, 0, 0));
+	EXPECT_LT(20, open_module(&session, "echo"));
+}
+
+TEST_F(qda, sessions_in_use)
+{
+	struct drm_qda_session_create create = { .kind = DRM_QDA_SESSION_ROOT };
+	struct session sessions[SIM_SESSIONS];
+	int i, dev, module;
+
+	for (i = 0; i < SIM_SESSIONS; i++) {
+		dev = open_device(CDSP_CHANNEL);
+		ASSERT_LE(0, dev);
+		ASSERT_EQ(0, session_create(&sessions[i], dev, 0, 0));
+	}
+	EXPECT_EQ(SIM_SESSIONS, sim_count(CDSP, "processes"));
+	EXPECT_EQ(EBUSY, ERRNO(ioctl(self->dev, DRM_IOCTL_QDA_SESSION_CREATE, &create)));
+	for (i = 0; i < SIM_SESSIONS; i++) {
+		module = open_module(&sessions[i], "echo");
+		ASSERT_LT(20, module);
+		EXPECT_EQ(0, echo(&sessions[i], module, i, 100));
+	}
+	ASSERT_EQ(0, session_release(sessions[2].dev));
+	EXPECT_EQ(0, ioctl(self->dev, DRM_IOCTL_QDA_SESSION_CREATE, &create));
+	for (i = 0; i < SIM_SESSIONS; i++)
+		drop(sessions[i].dev);
+}
+
+TEST_F(qda, echo)
+{
+	static const size_t sizes[] = { 1, 127, 128, 129, PAGE - 1, PAGE, 5 * PAGE + 1 };
+	struct session session;
+	int module, result;
+	size_t i;
+
+	ASSERT_EQ(0, session_create(&session, self->dev, 0, 0));
+	EXPECT_EQ(SIM_EUNABLETOLOAD, open_module(&session, "nothing"));
+	module = open_module(&session, "echo");
+	ASSERT_LT(20, module);
+	for (i = 0; i < ARRAY_SIZE(sizes); i++)
+		EXPECT_EQ(0, echo(&session, module, i + 1, sizes[i]));
+	ASSERT_EQ(0, invoke(self->dev, module, DRM_QDA_SCALARS(2, 0, 0, 0, 0), NULL, &result));
+	EXPECT_EQ(0, result);
+	ASSERT_EQ(0, invoke(self->dev, module, DRM_QDA_SCALARS(9, 0, 0, 0, 0), NULL, &result));
+	EXPECT_EQ(SIM_EUNSUPPORTED, result);
+	ASSERT_EQ(0, invoke(self->dev, module + 1, DRM_QDA_SCALARS(2, 0, 0, 0, 0), NULL, &result));
+	EXPECT_EQ(SIM_EBADPARM, result);
+}
+
+TEST_F(qda, errors_of_the_dsp)
+{
+	struct session session;
+	int module, result;
+	uint32_t code;
+
+	ASSERT_EQ(0, session_create(&session, self->dev, 0, 0));
+	module = open_module(&session, "error");
+	ASSERT_LT(20, module);
+	for (code = 0x80000401; code < 0x80000450; code++) {
+		EXPECT_EQ(0, call_u32(&session, module, code, &result));
+		EXPECT_EQ((int)code, result);
+	}
+}
+
+TEST_F(qda, all_arguments)
+{
+	struct drm_qda_arg args[255 * 2 + 30] = {};
+	struct session session;
+	struct buffer handles;
+	int module, result, i;
+	char *in, *out;
+
+	ASSERT_EQ(0, session_create(&session, self->dev, 0, 0));
+	ASSERT_EQ(0, gem_create(self->dev, &handles, PAGE));
+	module = open_module(&session, "echo");
+	ASSERT_LT(20, module);
+	in = session.args.mem;
+	out = in + PAGE;
+	for (i = 0; i < 255; i++) {
+		in[i * 8] = i + 1;
+		args[i] = arg(session.args.handle, i * 8, 1 + i % 8);
+		args[255 + i] = arg(session.args.handle, PAGE + i * 8, 1 + i % 8);
+	}
+	for (i = 510; i < 540; i++)
+		args[i] = arg(handles.handle, 0, PAGE);
+	memset(out, 0, PAGE);
+	ASSERT_EQ(0, invoke(self->dev, module, DRM_QDA_SCALARS(2, 255, 255, 15, 15), args,
+			    &result));
+	EXPECT_EQ(0, result);
+	for (i = 0; i < 255 && in[i * 8] == out[i * 8]; i++)
+		;
+	EXPECT_EQ(255, i);
+	/* Small ones after large ones. */
+	EXPECT_EQ(0, echo(&session, module, 7, 64));
+}
+
+TEST_F(qda, handles)
+{
+	struct session session;
+	struct buffer from, to;
+	struct drm_qda_arg args[2];
+	int module, result;
+
+	ASSERT_EQ(0, session_create(&session, self->dev, 0, 0));
+	module = open_module(&session, "copy");
+	ASSERT_LT(20, module);
+	ASSERT_EQ(0, gem_create(self->dev, &from, 3 * PAGE));
+	ASSERT_EQ(0, gem_create(self->dev, &to, 3 * PAGE));
+	memset(from.mem, 0x5a, from.size);
+	args[0] = arg(from.handle, 100, 2 * PAGE);
+	args[1] = arg(to.handle, PAGE, 2 * PAGE);
+	ASSERT_EQ(0, invoke(self->dev, module, DRM_QDA_SCALARS(2, 0, 0, 1, 1), args, &result));
+	EXPECT_EQ(0, result);
+	EXPECT_EQ(0, to.mem[PAGE - 1]);
+	EXPECT_EQ(0, memcmp(from.mem, to.mem + PAGE, 2 * PAGE));
+}
+
+TEST_F(qda, sum_of_a_vector)
+{
+	struct session session;
+	struct buffer vector;
+	struct drm_qda_arg args[3];
+	uint32_t count = MIB, i;
+	int module, result;
+	int64_t sum, expected = 0;
+
+	ASSERT_EQ(0, session_create(&session, self->dev, 0, 0));
+	module = open_module(&session, "calculator");
+	ASSERT_LT(20, module);
+	ASSERT_EQ(0, gem_create(self->dev, &vector, count * 4));
+	for (i = 0; i < count; i++) {
+		((int32_t *)vector.mem)[i] = i * 2654435761U;
+		expected += ((int32_t *)vector.mem)[i];
+	}
+	memcpy(session.args.mem, &count, sizeof(count));
+	args[0] = arg(session.args.handle, 0, sizeof(count));
+	args[1] = arg(vector.handle, 0, vector.size);
+	args[2] = arg(session.args.handle, 128, sizeof(sum));
+	ASSERT_EQ(0, invoke(self->dev, module, DRM_QDA_SCALARS(2, 2, 1, 0, 0), args, &result));
+	EXPECT_EQ(0, result);
+	memcpy(&sum, session.args.mem + 128, sizeof(sum));
+	EXPECT_EQ(expected, sum);
+}
+
+TEST_F(qda, invoke_errors)
+{
+	struct drm_qda_invoke good = { .scalars = DRM_QDA_SCALARS(2, 1, 0, 0, 0) }, bad;
+	struct drm_qda_arg good_arg, bad_arg;
+	struct session session;
+	int module;
+
+	ASSERT_EQ(0, session_create(&session, self->dev, 0, 0));
+	module = open_module(&session, "echo");
+	ASSERT_LT(20, module);
+	good.module = module;
+	good.args = (uintptr_t)&bad_arg;
+	good_arg = arg(session.args.handle, 0, PAGE);
+
+#define INVOKED(error, change) do {							\
+		bad = good;								\
+		bad_arg = good_arg;							\
+		change;									\
+		EXPECT_EQ(error, ERRNO(ioctl(self->dev, DRM_IOCTL_QDA_INVOKE, &bad)));	\
+	} while (0)
+	INVOKED(0, (void)0);
+	INVOKED(EPERM, bad.module = SIM_PROCESS);
+	INVOKED(EINVAL, bad.flags = 1);
+	INVOKED(EINVAL, bad.scalars |= 1U << 29);
+	INVOKED(EINVAL, bad.scalars |= 1U << 31);
+	INVOKED(EFAULT, bad.args = 0);
+	INVOKED(EFAULT, bad.args = ~7ULL);
+	INVOKED(EINVAL, bad_arg.flags = 1);
+	INVOKED(ENOENT, bad_arg.handle = 99);
+	INVOKED(ENOENT, bad_arg.handle = 0);
+	INVOKED(EINVAL, bad_arg.offset = 1 + 15 * PAGE);
+	INVOKED(EINVAL, bad_arg.offset = ~0ULL);
+	INVOKED(EINVAL, bad_arg.length = 16 * PAGE + 1);
+	INVOKED(EINVAL, bad_arg.length = ~0ULL);
+	INVOKED(EINVAL, bad_arg.length = 0);
+	INVOKED(EINVAL, (bad_arg.length = 0, bad_arg.handle = 0, bad_arg.offset = 1));
+	INVOKED(0, (bad_arg.length = 0, bad_arg.handle = 0));
+	INVOKED(0, (bad_arg.length = 16 * PAGE));
+#undef INVOKED
+}
+
+TEST_F(qda, map)
+{
+	static const uint32_t types[] = {
+		DRM_QDA_MAP_STATIC, DRM_QDA_MAP_BUFFER, DRM_QDA_MAP_DELAYED, DRM_QDA_MAP_NO_CPU,
+		DRM_QDA_MAP_HEAP,
+	};
+	char data[64];
+	struct session session;
+	struct buffer buf;
+	unsigned int i;
+	int module;
+
+	ASSERT_EQ(0, session_create(&session, self->dev, 0, 0));
+	module = open_module(&session, "memory");
+	ASSERT_LT(20, module);
+	for (i = 0; i < ARRAY_SIZE(types); i++) {
+		struct drm_qda_map map = {
+			.type = types[i], .offset = PAGE, .length = 2 * PAGE,
+		};
+		struct drm_qda_unmap unmap = { .length = 2 * PAGE };
+
+		ASSERT_EQ(0, gem_create(self->dev, &buf, 4 * PAGE));
+		map.handle = buf.handle;
+		strcpy(buf.mem + 2 * PAGE, "for the DSP");
+		ASSERT_EQ(0, ioctl(self->dev, DRM_IOCTL_QDA_MAP, &map));
+		EXPECT_EQ(0, map.result);
+		EXPECT_EQ(0, dsp_memory(&session, module, 5, map.dsp_address + PAGE, data));
+		EXPECT_STREQ("for the DSP", data);
+		EXPECT_EQ(SIM_EFAILED, dsp_memory(&session, module, 5,
+						  map.dsp_address + 2 * PAGE, data));
+
+		/* It stays when the handle is closed. */
+		strcpy(data, "by the DSP");
+		ASSERT_EQ(0, gem_close(self->dev, buf.handle));
+		EXPECT_EQ(0, dsp_memory(&session, module, 6, map.dsp_address, data));
+		EXPECT_STREQ("by the DSP", buf.mem + PAGE);
+
+		unmap.dsp_address = map.dsp_address + PAGE;
+		EXPECT_EQ(EINVAL, ERRNO(ioctl(self->dev, DRM_IOCTL_QDA_UNMAP, &unmap)));
+		unmap.dsp_address = map.dsp_address;
+		unmap.length = PAGE;
+		EXPECT_EQ(EINVAL, ERRNO(ioctl(self->dev, DRM_IOCTL_QDA_UNMAP, &unmap)));
+		unmap.length = 2 * PAGE;
+		unmap.pad = 1;
+		EXPECT_EQ(EINVAL, ERRNO(ioctl(self->dev, DRM_IOCTL_QDA_UNMAP, &unmap)));
+		unmap.pad = 0;
+		EXPECT_EQ(0, ioctl(self->dev, DRM_IOCTL_QDA_UNMAP, &unmap));
+		EXPECT_EQ(EINVAL, ERRNO(ioctl(self->dev, DRM_IOCTL_QDA_UNMAP, &unmap)));
+		EXPECT_EQ(SIM_EFAILED, dsp_memory(&session, module, 5, map.dsp_address, data));
+		munmap(buf.mem, buf.size);
+	}
+}
+
+TEST_F(qda, map_errors)
+{
+	struct session session;
+	struct drm_qda_map good = { .length = PAGE }, bad;
+	struct buffer buf;
+
+	ASSERT_EQ(0, session_create(&session, self->dev, 0, 0));
+	ASSERT_EQ(0, gem_create(self->dev, &buf, 4 * PAGE));
+	good.handle = buf.handle;
+#define MAPPED(error, change) do {							\
+		bad = good;								\
+		change;									\
+		EXPECT_EQ(error, ERRNO(ioctl(self->dev, DRM_IOCTL_QDA_MAP, &bad)));	\
+	} while (0)
+	MAPPED(EINVAL, bad.type = 1);
+	MAPPED(EINVAL, bad.type = 0x3000);
+	MAPPED(EINVAL, bad.pad = 1);
+	MAPPED(EINVAL, bad.length = 0);
+	MAPPED(EINVAL, bad.length = 100);
+	MAPPED(EINVAL, bad.offset = 100);
+	MAPPED(EINVAL, bad.length = 5 * PAGE);
+	MAPPED(EINVAL, bad.offset = 4 * PAGE);
+	MAPPED(EINVAL, bad.offset = ~0ULL << 12);
+	MAPPED(ENOENT, bad.handle = 99);
+	/* What the session has mapped goes with it. */
+	MAPPED(0, (void)0);
+	MAPPED(0, bad.type = DRM_QDA_MAP_HEAP);
+#undef MAPPED
+}
+
+/* What a session has mapped is nothing to another one. */
+TEST_F(qda, isolation)
+{
+	struct session own, other;
+	int own_module, other_module, dev;
+	uint64_t addr, other_addr;
+	char data[64] = "";
+	struct buffer buf;
+
+	if (sim_groups() < 2)
+		SKIP(return, "context banks have no IOMMU");
+	dev = open_device(CDSP_CHANNEL);
+	ASSERT_LE(0, dev);
+	ASSERT_EQ(0, session_create(&own, self->dev, 0, 0));
+	ASSERT_EQ(0, session_create(&other, dev, 0, 0));
+	own_module = open_module(&own, "memory");
+	other_module = open_module(&other, "memory");
+	ASSERT_LT(20, own_module);
+	ASSERT_LT(20, other_module);
+
+	/* 8 MiB lie where the other session has none of its own. */
+	ASSERT_EQ(0, gem_create(self->dev, &buf, 8 * MIB));
+	strcpy(buf.mem, "private");
+	addr = locate(&own, own_module, buf.handle);
+	other_addr = locate(&other, other_module, other.args.handle);
+	EXPECT_EQ(0, dsp_memory(&own, own_module, 3, addr, data));
+	EXPECT_STREQ("private", data);
+
+	EXPECT_NE(addr >> 56, other_addr >> 56);
+	addr = (addr & ~(0xffULL << 56)) | (other_addr & 0xffULL << 56);
+	strcpy(data, "untouched");
+	EXPECT_EQ(SIM_EFAILED, dsp_memory(&other, other_module, 3, addr, data));
+	EXPECT_STREQ("untouched", data);
+	EXPECT_EQ(++self->outside, sim_count(CDSP, "outside"));
+	EXPECT_EQ(SIM_EFAILED, dsp_memory(&other, other_module, 4, addr, data));
+	EXPECT_STREQ("private", buf.mem);
+	EXPECT_EQ(++self->outside, sim_count(CDSP, "outside"));
+	drop(dev);
+}
+
+/* A buffer is mapped by its first use, and no longer when its handle is closed. */
+TEST_F(qda, mapped_while_open)
+{
+	struct session session;
+	struct buffer buf;
+	char data[64] = "";
+	uint64_t addr;
+	int module;
+
+	if (sim_groups() < 2)
+		SKIP(return, "context banks have no IOMMU");
+	ASSERT_EQ(0, session_create(&session, self->dev, 0, 0));
+	module = open_module(&session, "memory");
+	ASSERT_LT(20, module);
+	ASSERT_EQ(0, gem_create(self->dev, &buf, 8 * MIB));
+	addr = locate(&session, module, buf.handle);
+	EXPECT_EQ(addr, locate(&session, module, buf.handle));
+	EXPECT_EQ(0, dsp_memory(&session, module, 3, addr, data));
+	ASSERT_EQ(0, gem_close(self->dev, buf.handle));
+	EXPECT_EQ(SIM_EFAILED, dsp_memory(&session, module, 3, addr, data));
+	self->outside++;
+}
+
+TEST_F(qda, share_between_files)
+{
+	int dev = open_device(CDSP_CHANNEL), fd, module;
+	struct session own, other;
+	struct drm_qda_arg args[2];
+	uint32_t handle;
+	struct buffer buf;
+	int result;
+
+	ASSERT_LE(0, dev);
+	ASSERT_EQ(0, session_create(&own, self->dev, 0, 0));
+	ASSERT_EQ(0, session_create(&other, dev, 0, 0));
+	ASSERT_EQ(0, gem_create(self->dev, &buf, 2 * PAGE));
+	strcpy(buf.mem, "shared");
+	fd = prime_export(self->dev, buf.handle);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, prime_import(dev, fd, &handle));
+	close(fd);
+
+	module = open_module(&other, "echo");
+	ASSERT_LT(20, module);
+	args[0] = arg(handle, 0, 7);
+	args[1] = arg(handle, PAGE, 7);
+	ASSERT_EQ(0, invoke(dev, module, DRM_QDA_SCALARS(2, 1, 1, 0, 0), args, &result));
+	EXPECT_EQ(0, result);
+	EXPECT_STREQ("shared", buf.mem + PAGE);
+	drop(dev);
+
+	/* The session of its own maps it by itself. */
+	memset(buf.mem + PAGE, 0, 7);
+	module = open_module(&own, "echo");
+	ASSERT_LT(20, module);
+	args[0].handle = buf.handle;
+	args[1].handle = buf.handle;
+	ASSERT_EQ(0, invoke(self->dev, module, DRM_QDA_SCALARS(2, 1, 1, 0, 0), args, &result));
+	EXPECT_STREQ("shared", buf.mem + PAGE);
+}
+
+/* A process that inherits the file uses its session; one with its own file has its own. */
+TEST_F(qda, fork)
+{
+	struct session session, own;
+	int module, status, dev;
+	pid_t child;
+
+	ASSERT_EQ(0, session_create(&session, self->dev, 0, 0));
+	module = open_module(&session, "echo");
+	ASSERT_LT(20, module);
+	child = fork();
+	ASSERT_LE(0, child);
+	if (!child) {
+		if (echo(&session, module, 1, 100))
+			_exit(1);
+		dev = open_device(CDSP_CHANNEL);
+		if (dev < 0 || session_create(&own, dev, 0, 0))
+			_exit(2);
+		if (echo(&own, module, 1, 100) != SIM_EBADPARM)
+			_exit(3);
+		_exit(0);
+	}
+	ASSERT_EQ(child, waitpid(child, &status, 0));
+	EXPECT_EQ(0, status);
+	EXPECT_EQ(0, echo(&session, module, 2, 100));
+	EXPECT_EQ(1, sim_wait_count(CDSP, "processes", 1));
+}
+
+/* @fd is a dma-buf of two pages. */
+static void try_import(struct __test_metadata *_metadata, int dev, int fd, char *mem)
+{
+	struct drm_qda_gem_mmap_offset offset = {};
+	struct drm_qda_arg args[2];
+	struct session session;
+	uint32_t handle;
+	int module, result, again;
+
+	ASSERT_EQ(0, session_create(&session, dev, 0, 0));
+	module = open_module(&session, "echo");
+	ASSERT_LT(20, module);
+	ASSERT_EQ(0, prime_import(dev, fd, &handle));
+	offset.handle = handle;
+	EXPECT_EQ(EINVAL, ERRNO(ioctl(dev, DRM_IOCTL_QDA_GEM_MMAP_OFFSET, &offset)));
+	args[0] = arg(handle, 0, PAGE);
+	args[1] = arg(handle, PAGE, PAGE);
+	if (invoke(dev, module, DRM_QDA_SCALARS(2, 1, 1, 0, 0), args, &result)) {
+		/* Pages that do not happen to be contiguous, and no IOMMU to make them. */
+		EXPECT_EQ(EOPNOTSUPP, errno);
+		EXPECT_EQ(0, sim_groups());
+	} else {
+		EXPECT_EQ(0, result);
+		EXPECT_EQ(0, memcmp(mem, mem + PAGE, PAGE));
+	}
+	again = prime_export(dev, handle);
+	ASSERT_LE(0, again);
+	close(again);
+	EXPECT_EQ(0, gem_close(dev, handle));
+	EXPECT_EQ(0, session_release(dev));
+}
+
+TEST_F(qda, import_udmabuf)
+{
+	int memfd = memfd_create("qda", MFD_ALLOW_SEALING);
+	int udmabuf = open("/dev/udmabuf", O_RDWR), fd;
+	struct udmabuf_create create = { .memfd = memfd, .size = 2 * PAGE };
+	char *mem;
+
+	if (udmabuf < 0)
+		SKIP(return, "no udmabuf");
+	ASSERT_LE(0, memfd);
+	ASSERT_EQ(0, ftruncate(memfd, 2 * PAGE));
+	ASSERT_EQ(0, fcntl(memfd, F_ADD_SEALS, F_SEAL_SHRINK));
+	mem = mmap(NULL, 2 * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, memfd, 0);
+	ASSERT_NE(MAP_FAILED, mem);
+	memset(mem, 0x3c, PAGE);
+	fd = ioctl(udmabuf, UDMABUF_CREATE, &create);
+	ASSERT_LE(0, fd);
+	try_import(_metadata, self->dev, fd, mem);
+}
+
+TEST_F(qda, import_from_a_heap)
+{
+	struct dma_heap_allocation_data alloc = { .len = 2 * PAGE, .fd_flags = O_RDWR | O_CLOEXEC };
+	int heap = open("/dev/dma_heap/system", O_RDWR);
+	char *mem;
+
+	if (heap < 0)
+		SKIP(return, "no system heap");
+	ASSERT_EQ(0, ioctl(heap, DMA_HEAP_IOCTL_ALLOC, &alloc));
+	mem = mmap(NULL, 2 * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, alloc.fd, 0);
+	ASSERT_NE(MAP_FAILED, mem);
+	memset(mem, 0x3c, PAGE);
+	try_import(_metadata, self->dev, alloc.fd, mem);
+}
+
+static int open_vgem(void)
+{
+	struct drm_version version;
+	char path[32], name[8];
+	int i, fd;
+
+	for (i = 0; i < 16; i++) {
+		snprintf(path, sizeof(path), "/dev/dri/card%d", i);
+		fd = open(path, O_RDWR);
+		if (fd < 0)
+			continue;
+		memset(&version, 0, sizeof(version));
+		memset(name, 0, sizeof(name));
+		version.name = name;
+		version.name_len = sizeof(name) - 1;
+		if (!ioctl(fd, DRM_IOCTL_VERSION, &version) && !strcmp(name, "vgem"))
+			return fd;
+		close(fd);
+	}
+	return -1;
+}
+
+TEST_F(qda, import_from_vgem)
+{
+	struct drm_mode_create_dumb create = { .width = PAGE, .height = 2, .bpp = 8 };
+	int vgem = open_vgem(), fd;
+	char *mem;
+
+	if (vgem < 0)
+		SKIP(return, "no vgem");
+	ASSERT_EQ(0, ioctl(vgem, DRM_IOCTL_MODE_CREATE_DUMB, &create));
+	fd = prime_export(vgem, create.handle);
+	ASSERT_LE(0, fd);
+	mem = mmap(NULL, 2 * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	ASSERT_NE(MAP_FAILED, mem);
+	memset(mem, 0x3c, PAGE);
+	try_import(_metadata, self->dev, fd, mem);
+}
+
+TEST_F(qda, export_to_vgem)
+{
+	int vgem = open_vgem(), fd;
+	struct buffer buf;
+	uint32_t handle;
+	char *mem;
+
+	if (vgem < 0)
+		SKIP(return, "no vgem");
+	ASSERT_EQ(0, gem_create(self->dev, &buf, 2 * PAGE));
+	strcpy(buf.mem + PAGE, "for vgem");
+	fd = prime_export(self->dev, buf.handle);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, prime_import(vgem, fd, &handle));
+	mem = mmap(NULL, 2 * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	ASSERT_NE(MAP_FAILED, mem);
+	EXPECT_STREQ("for vgem", mem + PAGE);
+	EXPECT_EQ(0, gem_close(vgem, handle));
+	close(vgem);
+}
+
+/* A secure device: see the table in Documentation/accel/qda/uapi.rst. */
+TEST_F(qda, privileges)
+{
+	struct drm_qda_session_create create = { .kind = DRM_QDA_SESSION_ROOT };
+	struct session session;
+	int dev, status;
+	pid_t child;
+
+	ASSERT_EQ(0, bind_driver(ADSP_CHANNEL));
+	dev = open_device(ADSP_CHANNEL);
+	ASSERT_LE(0, dev);
+	child = fork();
+	ASSERT_LE(0, child);
+	if (!child) {
+		if (setuid(1000))
+			_exit(1);
+		if (ERRNO(session_create(&session, self->dev, 0, 0)) != ECONNREFUSED)
+			_exit(2);
+		if (session_create(&session, self->dev, DRM_QDA_SESSION_UNSIGNED, 0) ||
+		    session_release(self->dev))
+			_exit(3);
+		if (ioctl(self->dev, DRM_IOCTL_QDA_SESSION_CREATE, &create) ||
+		    session_release(self->dev))
+			_exit(4);
+		if (ERRNO(ioctl(dev, DRM_IOCTL_QDA_SESSION_CREATE, &create)) != ECONNREFUSED)
+			_exit(5);
+		if (ERRNO(session_create(&session, dev, DRM_QDA_SESSION_UNSIGNED, 0)) !=
+		    ECONNREFUSED)
+			_exit(6);
+		_exit(0);
+	}
+	ASSERT_EQ(child, waitpid(child, &status, 0));
+	EXPECT_EQ(0, WEXITSTATUS(status));
+	EXPECT_EQ(0, ioctl(dev, DRM_IOCTL_QDA_SESSION_CREATE, &create));
+	drop(dev);
+	unbind_driver(ADSP_CHANNEL);
+}
+
+/* A DSP whose addresses have the stream at bit 32, and that cannot poll. */
+TEST_F(qda, audio_dsp)
+{
+	struct session session;
+	struct drm_qda_device device;
+	int dev, module;
+	uint64_t addr;
+
+	ASSERT_EQ(0, bind_driver(ADSP_CHANNEL));
+	dev = open_device(ADSP_CHANNEL);
+	ASSERT_LE(0, dev);
+	ASSERT_EQ(0, query_device(dev, &device));
+	EXPECT_EQ(DRM_QDA_DOMAIN_ADSP, device.domain);
+	EXPECT_EQ(DRM_QDA_DEVICE_SECURE, device.flags);
+	EXPECT_EQ(EOPNOTSUPP, ERRNO(session_create(&session, dev, 0, DRM_QDA_SESSION_POLL)));
+	ASSERT_EQ(0, session_create(&session, dev, 0, 0));
+	module = open_module(&session, "echo");
+	ASSERT_LT(20, module);
+	EXPECT_EQ(0, echo(&session, module, 3, 5000));
+	module = open_module(&session, "memory");
+	addr = locate(&session, module, session.args.handle);
+	EXPECT_LT(0, addr >> 32);
+	EXPECT_GE(4, addr >> 32);
+	drop(dev);
+	EXPECT_EQ(0, sim_wait_count(ADSP, "processes", 0));
+	unbind_driver(ADSP_CHANNEL);
+}
+
+TEST_F(qda, polling)
+{
+	struct session session;
+	int module, result, i;
+
+	ASSERT_EQ(0, session_create(&session, self->dev, 0, DRM_QDA_SESSION_POLL));
+	module = open_module(&session, "echo");
+	ASSERT_LT(20, module);
+	/* More often than there are ids for calls. */
+	ASSERT_EQ(0, sim_write(CDSP, "poll", "Y"));
+	for (i = 0; i < 300; i++)
+		if (echo(&session, module, i, 200))
+			break;
+	EXPECT_EQ(300, i);
+	ASSERT_EQ(0, sim_write(CDSP, "poll", "N"));
+	EXPECT_EQ(0, echo(&session, module, 1, 200));
+	/* Longer than anybody polls for. */
+	module = open_module(&session, "sleep");
+	ASSERT_LT(20, module);
+	EXPECT_EQ(0, call_u32(&session, module, 100, &result));
+	EXPECT_EQ(0, result);
+}
+
+static void *listen(void *dev)
+{
+	int result;
+
+	return (void *)(intptr_t)ERRNO(invoke((intptr_t)dev, SIM_LISTENER,
+					      DRM_QDA_SCALARS(4, 0, 0, 0, 0), NULL, &result));
+}
+
+TEST_F(qda, listener)
+{
+	struct session session;
+	pthread_t thread;
+	void *error;
+
+	ASSERT_EQ(0, session_create(&session, self->dev, 0, 0));
+	ASSERT_EQ(0, pthread_create(&thread, NULL, listen, (void *)(intptr_t)self->dev));
+	ASSERT_EQ(1, sim_wait_count(CDSP, "calls", 1));
+	EXPECT_LT(20, open_module(&session, "echo"));
+	EXPECT_EQ(0, session_release(self->dev));
+	ASSERT_EQ(0, pthread_join(thread, &error));
+	EXPECT_EQ(0, (intptr_t)error);
+}
+
+TEST_F(qda, too_many_calls)
+{
+	struct drm_qda_device device;
+	struct session session;
+	pthread_t threads[255];
+	unsigned int i;
+	int result;
+
+	ASSERT_EQ(0, query_device(self->dev, &device));
+	ASSERT_GE(255, device.max_calls);
+	ASSERT_EQ(0, session_create(&session, self->dev, 0, 0));
+	for (i = 0; i < device.max_calls; i++)
+		ASSERT_EQ(0, pthread_create(&threads[i], NULL, listen,
+					    (void *)(intptr_t)self->dev));
+	ASSERT_EQ(device.max_calls, sim_wait_count(CDSP, "calls", device.max_calls));
+	EXPECT_EQ(EBUSY, ERRNO(invoke(self->dev, SIM_LISTENER, DRM_QDA_SCALARS(4, 0, 0, 0, 0),
+				      NULL, &result)));
+	EXPECT_EQ(0, session_release(self->dev));
+	for (i = 0; i < device.max_calls; i++)
+		pthread_join(threads[i], NULL);
+}
+
+static void nothing(int signal)
+{
+}
+
+TEST_F(qda, signal)
+{
+	struct sigaction action = { .sa_handler = nothing, .sa_flags = SA_RESTART };
+	struct itimerval timer = { .it_value.tv_usec = 100000 };
+	struct session session;
+	struct buffer buf;
+	int module, echo_module, result;
+	struct drm_qda_arg args[1];
+	uint32_t ms = 1000;
+
+	ASSERT_EQ(0, session_create(&session, self->dev, 0, 0));
+	echo_module = open_module(&session, "echo");
+	module = open_module(&session, "sleep");
+	ASSERT_LT(20, module);
+	ASSERT_EQ(0, gem_create(self->dev, &buf, PAGE));
+	memcpy(buf.mem, &ms, sizeof(ms));
+	args[0] = arg(buf.handle, 0, sizeof(ms));
+	ASSERT_EQ(0, sigaction(SIGALRM, &action, NULL));
+	ASSERT_EQ(0, setitimer(ITIMER_REAL, &timer, NULL));
+	/* Not twice, whatever the signal's handler asks for. */
+	EXPECT_EQ(EINTR, ERRNO(invoke(self->dev, module, DRM_QDA_SCALARS(2, 1, 0, 0, 0), args,
+				      &result)));
+	EXPECT_EQ(1, sim_count(CDSP, "calls"));
+	/* The buffer goes when the DSP is done with it. */
+	gem_destroy(&buf);
+	EXPECT_EQ(0, echo(&session, echo_module, 1, 100));
+	EXPECT_EQ(0, sim_wait_count(CDSP, "calls", 0));
+	EXPECT_EQ(0, echo(&session, echo_module, 2, 100));
+}
+
+TEST_F(qda, kill)
+{
+	struct session session;
+	int i, dev, module, status;
+	pid_t child;
+
+	for (i = 0; i < 3; i++) {
+		child = fork();
+		ASSERT_LE(0, child);
+		if (!child) {
+			dev = open_device(CDSP_CHANNEL);
+			if (dev < 0 || session_create(&session, dev, 0, 0))
+				_exit(1);
+			module = i ? open_module(&session, "sleep") : SIM_LISTENER;
+			call_u32(&session, module, 1000, &status);
+			_exit(2);
+		}
+		ASSERT_EQ(1, sim_wait_count(CDSP, "processes", 1));
+		usleep(300000);
+		kill(child, SIGKILL);
+		ASSERT_EQ(child, waitpid(child, &status, 0));
+		EXPECT_TRUE(WIFSIGNALED(status));
+		EXPECT_EQ(0, sim_wait_count(CDSP, "processes", 0));
+	}
+}
+
+/* A call ends with the reply that is its own, and so does the one after it. */
+TEST_F(qda, replies)
+{
+	static const char * const faults[] = {
+		"late", "stale", "short", "wrong-context", "duplicate", "metadata",
+	};
+	struct session session;
+	unsigned int i;
+	int module;
+
+	ASSERT_EQ(0, session_create(&session, self->dev, 0, 0));
+	module = open_module(&session, "echo");
+	ASSERT_LT(20, module);
+	for (i = 0; i < ARRAY_SIZE(faults); i++) {
+		ASSERT_EQ(0, sim_write(CDSP, "misbehave", faults[i]));
+		EXPECT_EQ(0, echo(&session, module, i, PAGE));
+		EXPECT_EQ(0, echo(&session, module, ~i, PAGE));
+	}
+}
+
+TEST_F(qda, exit_of_the_domain)
+{
+	struct session session;
+	pthread_t thread;
+	void *error;
+	int module;
+
+	ASSERT_EQ(0, session_create(&session, self->dev, 0, 0));
+	module = open_module(&session, "echo");
+	ASSERT_LT(20, module);
+	ASSERT_EQ(0, pthread_create(&thread, NULL, listen, (void *)(intptr_t)self->dev));
+	ASSERT_EQ(1, sim_wait_count(CDSP, "calls", 1));
+	ASSERT_EQ(0, sim_write(CDSP, "misbehave", "exit"));
+	EXPECT_EQ(SIM_EBADSTATE, echo(&session, module, 1, 100));
+	ASSERT_EQ(0, pthread_join(thread, &error));
+	EXPECT_EQ(0, (intptr_t)error);
+	EXPECT_EQ(SIM_EBADSTATE, echo(&session, module, 1, 100));
+	EXPECT_EQ(EREMOTEIO, ERRNO(session_release(self->dev)));
+	ASSERT_EQ(0, session_create(&session, self->dev, 0, 0));
+	EXPECT_LT(20, open_module(&session, "echo"));
+}
+
+/* The kernel waits for ten seconds; then the session's bank is in doubt until a restart. */
+TEST_F(qda, no_answer)
+{
+	struct drm_qda_session_create create = { .kind = DRM_QDA_SESSION_ROOT };
+	struct drm_qda_device device;
+	struct session session;
+	struct buffer buf;
+	struct drm_qda_map map = { .length = PAGE };
+
+	ASSERT_EQ(0, session_create(&session, self->dev, 0, 0));
+	ASSERT_EQ(0, gem_create(self->dev, &buf, PAGE));
+	map.handle = buf.handle;
+	ASSERT_EQ(0, sim_write(CDSP, "misbehave", "silent 1"));
+	EXPECT_EQ(ETIMEDOUT, ERRNO(ioctl(self->dev, DRM_IOCTL_QDA_MAP, &map)));
+	gem_destroy(&buf);
+	EXPECT_LT(20, open_module(&session, "echo"));
+
+	ASSERT_EQ(0, sim_write(CDSP, "misbehave", "silent 1"));
+	EXPECT_EQ(ETIMEDOUT, ERRNO(session_release(self->dev)));
+	ASSERT_EQ(0, query_device(self->dev, &device));
+	EXPECT_EQ(SIM_SESSIONS - 1, device.sessions_free);
+	EXPECT_EQ(0, ioctl(self->dev, DRM_IOCTL_QDA_SESSION_CREATE, &create));
+	EXPECT_EQ(0, session_release(self->dev));
+
+	ASSERT_EQ(0, sim_write(CDSP, "online", "0"));
+	ASSERT_EQ(0, sim_write(CDSP, "online", "1"));
+}
+
+/* Everything that a file can be in when its DSP goes away. */
+TEST_F(qda, restart)
+{
+	struct drm_qda_session_create create = { .kind = DRM_QDA_SESSION_ROOT };
+	struct drm_qda_gem_create gem = { .size = PAGE };
+	struct session session, again;
+	int idle, attached, fd, dev, module, result;
+	struct drm_qda_map map = { .length = PAGE };
+	struct buffer buf;
+	pthread_t thread;
+	void *error;
+
+	idle = open_device(CDSP_CHANNEL);
+	attached = open_device(CDSP_CHANNEL);
+	ASSERT_LE(0, attached);
+	ASSERT_EQ(0, ioctl(attached, DRM_IOCTL_QDA_SESSION_CREATE, &create));
+	ASSERT_EQ(0, session_create(&session, self->dev, 0, 0));
+	ASSERT_EQ(0, gem_create(self->dev, &buf, PAGE));
+	fd = prime_export(self->dev, buf.handle);
+	ASSERT_LE(0, fd);
+	map.handle = buf.handle;
+	ASSERT_EQ(0, ioctl(self->dev, DRM_IOCTL_QDA_MAP, &map));
+	ASSERT_EQ(0, pthread_create(&thread, NULL, listen, (void *)(intptr_t)self->dev));
+	ASSERT_EQ(1, sim_wait_count(CDSP, "calls", 1));
+
+	ASSERT_EQ(0, sim_write(CDSP, "online", "0"));
+	ASSERT_EQ(0, pthread_join(thread, &error));
+	EXPECT_EQ(EPIPE, (intptr_t)error);
+	EXPECT_EQ(ENODEV, ERRNO(invoke(self->dev, 3, 0, NULL, &result)));
+	EXPECT_EQ(ENODEV, ERRNO(session_release(self->dev)));
+	EXPECT_EQ(ENODEV, ERRNO(ioctl(idle, DRM_IOCTL_QDA_SESSION_CREATE, &create)));
+	EXPECT_EQ(ENODEV, ERRNO(ioctl(idle, DRM_IOCTL_QDA_GEM_CREATE, &gem)));
+	close(attached);
+
+	ASSERT_EQ(0, sim_write(CDSP, "online", "1"));
+	ASSERT_EQ(0, bind_driver(CDSP_CHANNEL));
+	dev = open_device(CDSP_CHANNEL);
+	ASSERT_LE(0, dev);
+	ASSERT_EQ(0, session_create(&again, dev, 0, 0));
+	module = open_module(&again, "echo");
+	ASSERT_LT(20, module);
+	EXPECT_EQ(0, echo(&again, module, 1, 100));
+	EXPECT_EQ(ENODEV, ERRNO(invoke(self->dev, 3, 0, NULL, &result)));
+	/* The old device's buffer is another driver's for the new one. */
+	EXPECT_EQ(0, prime_import(dev, fd, &map.handle));
+	map.pad = 0;
+	EXPECT_EQ(0, ioctl(dev, DRM_IOCTL_QDA_MAP, &map));
+	close(fd);
+	close(idle);
+	drop(dev);
+}
+
+TEST_F(qda, crash_during_a_call)
+{
+	struct session session;
+	int module, i;
+
+	ASSERT_EQ(0, session_create(&session, self->dev, 0, 0));
+	module = open_module(&session, "echo");
+	ASSERT_LT(20, module);
+	ASSERT_EQ(0, sim_write(CDSP, "misbehave", "crash"));
+	EXPECT_EQ(EPIPE, ERRNO(echo(&session, module, 1, 100)));
+	close(self->dev);
+	for (i = 0; i < 1000 && bind_driver(CDSP_CHANNEL); i++)
+		usleep(10000);
+	self->dev = open_device(CDSP_CHANNEL);
+	ASSERT_LE(0, self->dev);
+	ASSERT_EQ(0, session_create(&session, self->dev, 0, 0));
+}
+
+static double seconds(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec + now.tv_nsec / 1e9;
+}
+
+static double race_seconds(void)
+{
+	const char *given = getenv("RACE_SECONDS");
+
+	return given ? atof(given) : 5;
+}
+
+struct racer {
+	struct session *session;
+	double until;
+	int module;
+	int failed;
+};
+
+static void *race_calls(void *data)
+{
+	struct racer *racer = data;
+	struct drm_qda_arg args[2];
+	struct buffer buf;
+	int i, result;
+
+	for (i = 1; seconds() < racer->until && !racer->failed; i++) {
+		if (gem_create(racer->session->dev, &buf, 2 * PAGE)) {
+			racer->failed = 1;
+			break;
+		}
+		memset(buf.mem, i, PAGE);
+		args[0] = arg(buf.handle, 0, PAGE);
+		args[1] = arg(buf.handle, PAGE, PAGE);
+		if (invoke(racer->session->dev, racer->module, DRM_QDA_SCALARS(2, 1, 1, 0, 0), args,
+			   &result) || result || memcmp(buf.mem, buf.mem + PAGE, PAGE))
+			racer->failed = 2;
+		gem_destroy(&buf);
+	}
+	return NULL;
+}
+
+TEST_F_TIMEOUT(qda, race_calls, 300)
+{
+	struct racer racers[4];
+	struct session session;
+	pthread_t threads[4];
+	int i, module;
+
+	ASSERT_EQ(0, session_create(&session, self->dev, 0, 0));
+	module = open_module(&session, "echo");
+	ASSERT_LT(20, module);
+	for (i = 0; i < 4; i++) {
+		racers[i] = (struct racer){ &session, seconds() + race_seconds(), module, 0 };
+		ASSERT_EQ(0, pthread_create(&threads[i], NULL, race_calls, &racers[i]));
+	}
+	for (i = 0; i < 4; i++) {
+		pthread_join(threads[i], NULL);
+		EXPECT_EQ(0, racers[i].failed);
+	}
+}
+
+static void *race_sessions(void *data)
+{
+	struct racer *racer = data;
+	struct session session;
+	int dev, module;
+
+	while (seconds() < racer->until) {
+		dev = open_device(CDSP_CHANNEL);
+		if (dev < 0)
+			continue;
+		if (!session_create(&session, dev, 0, 0)) {
+			module = open_module(&session, "echo");
+			if (module > 0)
+				echo(&session, module, 1, 100);
+		}
+		munmap(session.args.mem, session.args.size);
+		drop(dev);
+	}
+	return NULL;
+}
+
+/* Sessions come and go while the DSP does. */
+TEST_F_TIMEOUT(qda, race_restart, 300)
+{
+	struct racer racer = { .until = seconds() + race_seconds() };
+	pthread_t threads[4];
+	int i;
+
+	close(self->dev);
+	self->dev = -1;
+	for (i = 0; i < 4; i++)
+		ASSERT_EQ(0, pthread_create(&threads[i], NULL, race_sessions, &racer));
+	while (seconds() < racer.until) {
+		usleep(100000);
+		ASSERT_EQ(0, sim_write(CDSP, "online", "0"));
+		ASSERT_EQ(0, sim_write(CDSP, "online", "1"));
+		ASSERT_EQ(0, bind_driver(CDSP_CHANNEL));
+	}
+	for (i = 0; i < 4; i++)
+		pthread_join(threads[i], NULL);
+}
+
+/* Each allocation and each copy of what an ioctl does fails once. */
+static int fail_nth_fd = -1;
+
+static bool fail_nth_arm(int nth)
+{
+	char number[16];
+
+	if (fail_nth_fd < 0)
+		fail_nth_fd = open("/proc/thread-self/fail-nth", O_RDWR);
+	snprintf(number, sizeof(number), "%d", nth);
+	return fail_nth_fd >= 0 && pwrite(fail_nth_fd, number, strlen(number), 0) > 0;
+}
+
+/* Was there an nth one? */
+static bool fail_nth_hit(void)
+{
+	char number[16] = "";
+
+	pread(fail_nth_fd, number, sizeof(number) - 1, 0);
+	pwrite(fail_nth_fd, "0", 1, 0);
+	return atoi(number) == 0;
+}
+
+/* @cleanup, without failures, undoes what may be left of the statement. */
+#define SWEEP(statement, cleanup) do {						\
+		int nth_, ret_;							\
+										\
+		for (nth_ = 1; nth_ < 400; nth_++) {				\
+			ASSERT_TRUE(fail_nth_arm(nth_));			\
+			ret_ = ERRNO(statement);				\
+			if (!fail_nth_hit()) {					\
+				EXPECT_EQ(0, ret_);				\
+				break;						\
+			}							\
+			cleanup;						\
+			/* Some failures are made good. */			\
+			if (ret_)						\
+				EXPECT_TRUE(ret_ == ENOMEM || ret_ == EFAULT || ret_ == EINTR) \
+					TH_LOG("nth %d: errno %d", nth_, ret_);	\
+		}								\
+		EXPECT_GT(400, nth_);						\
+	} while (0)
+
+static int sweep_buffer(int dev)
+{
+	struct drm_qda_gem_create create = { .size = 2 * PAGE };
+	int ret = ioctl(dev, DRM_IOCTL_QDA_GEM_CREATE, &create), error = errno;
+
+	if (!ret)
+		gem_close(dev, create.handle);
+	errno = error;
+	return ret;
+}
+
+static int sweep_session(int dev, uint32_t shell)
+{
+	struct drm_qda_session_create create = {
+		.kind = DRM_QDA_SESSION_USER, .shell_handle = shell, .shell_size = 100,
+	};
+
+	return ioctl(dev, DRM_IOCTL_QDA_SESSION_CREATE, &create) || session_release(dev) ? -1 : 0;
+}
+
+static int sweep_map(int dev, uint32_t handle)
+{
+	struct drm_qda_map map = { .handle = handle, .length = PAGE };
+	struct drm_qda_unmap unmap = { .length = PAGE };
+
+	if (ioctl(dev, DRM_IOCTL_QDA_MAP, &map))
+		return -1;
+	unmap.dsp_address = map.dsp_address;
+	return ioctl(dev, DRM_IOCTL_QDA_UNMAP, &unmap);
+}
+
+static int sweep_import(int dev, int fd, struct session *session, int module)
+{
+	struct drm_qda_arg args[2];
+	uint32_t handle;
+	int ret, result, error;
+
+	if (prime_import(dev, fd, &handle))
+		return -1;
+	args[0] = arg(handle, 0, 8);
+	args[1] = arg(handle, 64, 8);
+	ret = invoke(dev, module, DRM_QDA_SCALARS(2, 1, 1, 0, 0), args, &result);
+	error = errno;
+	gem_close(dev, handle);
+	errno = error;
+	return ret;
+}
+
+TEST_F_TIMEOUT(qda, fail_nth, 300)
+{
+	struct drm_qda_capabilities capabilities;
+	struct drm_qda_query query = {
+		.type = DRM_QDA_QUERY_CAPABILITIES, .data = (uintptr_t)&capabilities,
+	};
+	struct session session, other;
+	int module, fd, dev;
+	struct buffer buf;
+
+	if (access("/proc/thread-self/fail-nth", F_OK))
+		SKIP(return, "no fault injection");
+	ASSERT_EQ(0, gem_create(self->dev, &buf, PAGE));
+	memcpy(buf.mem, "\177ELF", 4);
+	SWEEP((query.size = sizeof(capabilities), ioctl(self->dev, DRM_IOCTL_QDA_QUERY, &query)),
+	      (void)0);
+	SWEEP(sweep_buffer(self->dev), (void)0);
+	SWEEP(sweep_session(self->dev, buf.handle), session_release(self->dev));
+
+	ASSERT_EQ(0, session_create(&session, self->dev, 0, 0));
+	module = open_module(&session, "echo");
+	ASSERT_LT(20, module);
+	SWEEP(echo(&session, module, 1, 1000), (void)0);
+	SWEEP(sweep_map(self->dev, buf.handle), (void)0);
+	dev = open_device(CDSP_CHANNEL);
+	ASSERT_LE(0, dev);
+	ASSERT_EQ(0, session_create(&other, dev, 0, 0));
+	fd = prime_export(dev, other.args.handle);
+	ASSERT_LE(0, fd);
+	SWEEP(sweep_import(self->dev, fd, &session, module), (void)0);
+	close(fd);
+	drop(dev);
+}
+
+TEST_HARNESS_MAIN
