@@ -19,6 +19,7 @@ struct coherent_test {
 static int coherent_test_init(struct kunit *test)
 {
 	struct coherent_test *t;
+	int page;
 
 	t = kunit_kzalloc(test, sizeof(*t), GFP_KERNEL);
 	KUNIT_ASSERT_NOT_NULL(test, t);
@@ -26,7 +27,8 @@ static int coherent_test_init(struct kunit *test)
 
 	t->mem.virt_base = kunit_kmalloc(test, TEST_PAGES * PAGE_SIZE, GFP_KERNEL);
 	KUNIT_ASSERT_NOT_NULL(test, t->mem.virt_base);
-	memset(t->mem.virt_base, 0xff, TEST_PAGES * PAGE_SIZE);
+	for (page = 0; page < TEST_PAGES; page++)
+		memset(t->mem.virt_base + page * PAGE_SIZE, 0xff, PAGE_SIZE);
 	t->mem.bitmap = kunit_kzalloc(test, BITS_TO_LONGS(TEST_PAGES) * sizeof(long), GFP_KERNEL);
 	KUNIT_ASSERT_NOT_NULL(test, t->mem.bitmap);
 	bitmap_set(t->mem.bitmap, TEST_PAGES, -TEST_PAGES & (BITS_PER_LONG - 1));
