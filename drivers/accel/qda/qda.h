@@ -340,6 +340,7 @@ int qda_call_kernel(struct qda_call *call, s32 *result);
 int qda_call_read(struct qda_call *call, const void *from, void *to, size_t len);
 void qda_calls_free(struct qda_session *session);
 void qda_calls_init(struct qda_device *qda);
+void qda_calls_end(struct qda_session *session);
 void qda_calls_kill(struct qda_device *qda);
 unsigned int qda_max_calls(struct qda_device *qda);
 void qda_receive(struct qda_device *qda, u64 ctx, s32 result);

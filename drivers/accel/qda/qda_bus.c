@@ -6,6 +6,7 @@
  * platform devices would be taken by drivers/misc/fastrpc.c.
  */
 
+#include <linux/dma-map-ops.h>
 #include <linux/init.h>
 #include <linux/iommu.h>
 #include <linux/of_device.h>
@@ -26,7 +27,10 @@ static int qda_bus_dma_configure(struct device *dev)
 	ret = of_dma_configure(dev, dev->of_node, true);
 	if (ret || !drv)
 		return ret;
-	return iommu_device_use_default_domain(dev);
+	ret = iommu_device_use_default_domain(dev);
+	if (ret)
+		arch_teardown_dma_ops(dev);
+	return ret;
 }
 
 static void qda_bus_dma_cleanup(struct device *dev)

@@ -17,6 +17,7 @@
 
 #define QDA_TIMEOUT	(10 * HZ)
 #define QDA_POLL_US	10000
+#define QDA_POLL_AGAIN	(HZ / 50)
 
 static size_t inline_start(unsigned int nargs)
 {
@@ -358,8 +359,8 @@ static bool is_done(struct qda_call *call, const __le32 *word)
 	return le32_to_cpu(READ_ONCE(*word)) == QDA_POLL_DONE || READ_ONCE(call->done);
 }
 
-/* Look for the reply in memory for a while; calls that succeed may have it there. */
-static void poll_reply(struct qda_call *call)
+/* Look for the reply in memory; calls that succeed may have it there. */
+static void poll_reply(struct qda_call *call, unsigned int us)
 {
 	struct qda_device *qda = call->session->qda;
 	const __le32 *word;
@@ -370,7 +371,7 @@ static void poll_reply(struct qda_call *call)
 	if (!drm_dev_enter(&qda->drm, &idx))
 		return;
 	word = call->payload + qda_payload_poll_word(call->nargs);
-	if (!read_poll_timeout_atomic(is_done, done, done, 1, QDA_POLL_US, false, call, word)) {
+	if (!read_poll_timeout_atomic(is_done, done, done, 1, us, false, call, word)) {
 		guard(spinlock_irqsave)(&qda->call_lock);
 		if (!call->done)
 			end(qda, call);
@@ -382,6 +383,20 @@ static bool may_poll(struct qda_call *call)
 {
 	return call->session->poll && !call->kernel && call->module > QDA_MODULE_FIXED &&
 	       call->session->pd == QDA_PD_USER;
+}
+
+/* A reply in memory wakes nobody: after a while, look for it now and then. */
+static long wait_polling(struct qda_call *call)
+{
+	long ret;
+
+	poll_reply(call, QDA_POLL_US);
+	do {
+		ret = wait_for_completion_interruptible_timeout(&call->ended, QDA_POLL_AGAIN);
+		if (!ret)
+			poll_reply(call, 1);
+	} while (!ret);
+	return ret;
 }
 
 /**
@@ -397,9 +412,10 @@ int qda_call_wait(struct qda_call *call, bool interruptible)
 	struct qda_session *session = call->session;
 	unsigned int i;
 
-	if (may_poll(call))
-		poll_reply(call);
-	if (interruptible) {
+	if (may_poll(call)) {
+		if (wait_polling(call) < 0)
+			return -EINTR;
+	} else if (interruptible) {
 		if (wait_for_completion_interruptible(&call->ended))
 			return -EINTR;
 	} else if (!wait_for_completion_timeout(&call->ended, QDA_TIMEOUT)) {
@@ -475,6 +491,27 @@ void qda_calls_init(struct qda_device *qda)
 	xa_init_flags(&qda->calls, XA_FLAGS_ALLOC);
 	INIT_LIST_HEAD(&qda->reap);
 	INIT_WORK(&qda->reap_work, reap);
+}
+
+/**
+ * qda_calls_end() - end the calls of a session that the DSP has no longer
+ * @session: the session
+ *
+ * It should have replied to them. Those that were to be polled it may have not.
+ */
+void qda_calls_end(struct qda_session *session)
+{
+	struct qda_device *qda = session->qda;
+	struct qda_call *call;
+	unsigned long id;
+
+	guard(spinlock_irqsave)(&qda->call_lock);
+	xa_for_each(&qda->calls, id, call) {
+		if (call->session != session)
+			continue;
+		call->error = -EPIPE;
+		end(qda, call);
+	}
 }
 
 /**

@@ -44,6 +44,8 @@ struct drm_gem_object *qda_gem_create_object(struct drm_device *drm, size_t size
 	if (!shmem)
 		return ERR_PTR(-ENOMEM);
 	shmem->base.funcs = &qda_pages_funcs;
+	/* What the DSP wrote must not be lost when nobody has the pages mapped. */
+	shmem->pages_mark_dirty_on_put = true;
 	return &shmem->base;
 }
 

@@ -286,6 +286,8 @@ int qda_session_end(struct qda_session *session, s32 *result)
 	switch (ret) {
 	case 0:
 	case -EREMOTEIO:
+		qda_calls_end(session);
+		return ret;
 	case -EPIPE:
 	case -ETIMEDOUT:
 		/* Over, or the call is pending and holds the session. */

@@ -27,6 +27,10 @@
 #include "../../../kselftest_harness.h"
 #include "../../fastrpc/sim.h"
 
+/* Machines that are emulated on machines that are busy take their time. */
+#undef TEST_TIMEOUT_DEFAULT
+#define TEST_TIMEOUT_DEFAULT 120
+
 #define RPMSG		"/sys/bus/rpmsg"
 #define PAGE		4096
 #define MIB		(1024 * 1024)
