@@ -76,7 +76,7 @@ static bool load(const char *module)
 }
 
 /* 0 or errno */
-static int unload(const char *module)
+static int rmmod(const char *module)
 {
 	return syscall(SYS_delete_module, module, O_NONBLOCK) ? errno : 0;
 }
@@ -132,7 +132,7 @@ FIXTURE_SETUP(unload)
 	if (!self->was_loaded && !load(variant->module))
 		SKIP(return, "no module %s", variant->module);
 	list_heaps(&self->after);
-	ASSERT_EQ(0, unload(variant->module))
+	ASSERT_EQ(0, rmmod(variant->module))
 		TH_LOG("%s", variant->module);
 	list_heaps(&self->before);
 	ASSERT_TRUE(load(variant->module));
@@ -146,7 +146,7 @@ FIXTURE_SETUP(unload)
 FIXTURE_TEARDOWN(unload)
 {
 	if (self->was_loaded != is_loaded(variant->module))
-		EXPECT_TRUE(self->was_loaded ? load(variant->module) : !unload(variant->module));
+		EXPECT_TRUE(self->was_loaded ? load(variant->module) : !rmmod(variant->module));
 }
 
 TEST_F(unload, comes_back)
@@ -155,7 +155,7 @@ TEST_F(unload, comes_back)
 	int heap, buf;
 
 	for (int round = 0; round < 3; round++) {
-		EXPECT_EQ(0, unload(variant->module));
+		EXPECT_EQ(0, rmmod(variant->module));
 		list_heaps(&now);
 		EXPECT_EQ(self->before.count, now.count);
 		EXPECT_FALSE(has_heap(&now, self->name));
@@ -184,16 +184,16 @@ TEST_F(unload, buffer_keeps_it)
 	buf = heap_alloc(heap, self->page);
 	ASSERT_LE(0, buf);
 	close(heap);
-	EXPECT_EQ(EAGAIN, unload(variant->module));
+	EXPECT_EQ(EAGAIN, rmmod(variant->module));
 
 	mem = mmap(NULL, self->page, PROT_READ | PROT_WRITE, MAP_SHARED, buf, 0);
 	ASSERT_NE(MAP_FAILED, mem);
 	close(buf);
-	EXPECT_EQ(EAGAIN, unload(variant->module));
+	EXPECT_EQ(EAGAIN, rmmod(variant->module));
 	mem[self->page - 1] = 1;
 	EXPECT_EQ(1, mem[self->page - 1]);
 	munmap(mem, self->page);
-	EXPECT_EQ(0, unload(variant->module));
+	EXPECT_EQ(0, rmmod(variant->module));
 }
 
 TEST_F(unload, open_heap_does_not)
@@ -201,7 +201,7 @@ TEST_F(unload, open_heap_does_not)
 	int heap = heap_open(self->name), next, buf;
 
 	ASSERT_LE(0, heap);
-	ASSERT_EQ(0, unload(variant->module));
+	ASSERT_EQ(0, rmmod(variant->module));
 	EXPECT_EQ(-1, heap_alloc(heap, self->page));
 	EXPECT_EQ(ENODEV, errno);
 
@@ -265,7 +265,7 @@ TEST_F(unload, race)
 	for (size_t i = 0; i < ARRAY_SIZE(threads); i++)
 		ASSERT_EQ(0, pthread_create(&threads[i], NULL, race_thread, &race));
 	while (time(NULL) < end) {
-		error = unload(variant->module);
+		error = rmmod(variant->module);
 		EXPECT_TRUE(!error || error == EAGAIN)
 			TH_LOG("%s", strerror(error));
 		if (!error) {
