@@ -6,6 +6,7 @@
  */
 
 #include <linux/cleanup.h>
+#include <linux/ktime.h>
 #include <linux/slab.h>
 #include <linux/wait_bit.h>
 
@@ -59,9 +60,14 @@ void sim_deliver(struct sim_dsp *dsp, u64 ctx, s32 retval, int len)
 		.retval = cpu_to_le32(retval),
 	};
 
+	u64 start;
+
 	guard(spinlock_irqsave)(&dsp->rx_lock);
-	if (dsp->ept)
-		dsp->ept->cb(dsp->ept->rpdev, &reply, len, dsp->ept->priv, dsp->ept->addr);
+	if (!dsp->ept)
+		return;
+	start = ktime_get_ns();
+	dsp->ept->cb(dsp->ept->rpdev, &reply, len, dsp->ept->priv, dsp->ept->addr);
+	atomic64_sub(ktime_get_ns() - start, &dsp->busy_ns);
 }
 
 /* Take the call off the list; false if somebody else has. */
@@ -113,10 +119,9 @@ static s32 carry_out(struct sim_call *call)
 	}
 }
 
-static void work(struct work_struct *w)
+/* The call may be gone after it. */
+static void proceed(struct sim_call *call)
 {
-	struct sim_call *call = container_of(to_delayed_work(w), struct sim_call, work);
-
 	switch (call->step) {
 	case SIM_START:
 		if (sim_misbehave_early(call)) {
@@ -140,6 +145,16 @@ static void work(struct work_struct *w)
 	case SIM_ANSWER:
 		answer(call);
 	}
+}
+
+static void work(struct work_struct *w)
+{
+	struct sim_call *call = container_of(to_delayed_work(w), struct sim_call, work);
+	struct sim_dsp *dsp = call->dsp;
+	u64 start = ktime_get_ns();
+
+	proceed(call);
+	atomic64_add(ktime_get_ns() - start, &dsp->busy_ns);
 }
 
 /**

@@ -151,6 +151,15 @@ static int processes_get(void *data, u64 *count)
 }
 DEFINE_DEBUGFS_ATTRIBUTE(processes_fops, processes_get, NULL, "%llu\n");
 
+static int busy_get(void *data, u64 *ns)
+{
+	struct sim_dsp *dsp = data;
+
+	*ns = atomic64_read(&dsp->busy_ns);
+	return 0;
+}
+DEFINE_DEBUGFS_ATTRIBUTE(busy_fops, busy_get, NULL, "%llu\n");
+
 /**
  * sim_debugfs_create() - make the DSP's files
  * @dsp: the DSP; sets its &sim_dsp.debugfs
@@ -165,6 +174,9 @@ void sim_debugfs_create(struct sim_dsp *dsp, struct dentry *parent)
 	debugfs_create_bool("poll", 0600, dsp->debugfs, &dsp->poll);
 	debugfs_create_bool("no_capabilities", 0600, dsp->debugfs, &dsp->no_capabilities);
 	debugfs_create_atomic_t("outside", 0400, dsp->debugfs, &dsp->outside);
+	debugfs_create_x64("heap_address", 0400, dsp->debugfs, &dsp->heap_address);
+	debugfs_create_u64("heap_size", 0400, dsp->debugfs, &dsp->heap_size);
+	debugfs_create_file_unsafe("busy_ns", 0400, dsp->debugfs, dsp, &busy_fops);
 	debugfs_create_file_unsafe("calls", 0400, dsp->debugfs, dsp, &calls_fops);
 	debugfs_create_file_unsafe("processes", 0400, dsp->debugfs, dsp, &processes_fops);
 }

@@ -142,7 +142,7 @@ void sim_end_process(struct sim_dsp *dsp, u32 client_id, s32 retval)
 }
 
 /**
- * sim_end_processes() - forget all sessions
+ * sim_end_processes() - forget all sessions, and the heap
  * @dsp: the DSP, which has no calls any more
  */
 void sim_end_processes(struct sim_dsp *dsp)
@@ -152,6 +152,7 @@ void sim_end_processes(struct sim_dsp *dsp)
 	guard(mutex)(&dsp->process_lock);
 	list_for_each_entry_safe(process, tmp, &dsp->processes, node)
 		free_process(process);
+	dsp->heap_size = 0;
 }
 
 /* The argument that names the process is all that some methods have. */
@@ -221,19 +222,42 @@ static s32 create(struct sim_call *call)
 	       start_process(call, le32_to_cpu(request.client_id));
 }
 
+/* It is given with the first static domain, and kept until a restart. */
+static s32 take_heap(struct sim_dsp *dsp, const struct sim_page *page)
+{
+	guard(mutex)(&dsp->process_lock);
+	if (!page == !dsp->heap_size)
+		return SIM_EBADSTATE;
+	if (page) {
+		dsp->heap_address = le64_to_cpu(page->addr);
+		dsp->heap_size = le64_to_cpu(page->size);
+	}
+	return 0;
+}
+
 static s32 create_static(struct sim_call *call)
 {
 	struct sim_create_static request;
+	struct sim_page page;
+	u32 pages;
 	s32 ret;
 
 	ret = sim_read_arg(call, 0, 0, &request, sizeof(request));
 	if (ret)
 		return ret;
-	if (call->pd != SIM_PD_USER || call->nin != 3 ||
+	pages = le32_to_cpu(request.pages);
+	if (call->pd != SIM_PD_USER || call->nin != 3 || pages > 1 ||
 	    le32_to_cpu(request.name_len) != call->args[1].len)
 		return SIM_EBADPARM;
-	/* The heap is given as physical memory, which no bank of ours reaches. */
-	return start_process(call, le32_to_cpu(request.client_id));
+	ret = sim_read_arg(call, 2, 0, &page, sizeof(page)) ?:
+	      start_process(call, le32_to_cpu(request.client_id));
+	if (ret)
+		return ret;
+	/* Physical memory, which no bank of ours reaches. */
+	ret = take_heap(call->dsp, pages ? &page : NULL);
+	if (ret)
+		sim_end_process(call->dsp, le32_to_cpu(request.client_id), SIM_EBADSTATE);
+	return ret;
 }
 
 static s32 new_map(struct sim_call *call, u32 client_id, s32 fd, const struct sim_page *page,

@@ -117,13 +117,17 @@ struct sim_bank {
  * @calls: every call that has not been answered
  * @fault: what to do to the next call of @fault_handle
  * @fault_handle: the handle that this is for, or %SIM_ANY_HANDLE
- * @process_lock: protects @processes and what hangs on them
+ * @process_lock: protects @processes and what hangs on them, and the heap
  * @processes: the sessions that exist on the DSP
+ * @heap_address: physical address of the heap of static domains
+ * @heap_size: its size in bytes, 0 while the DSP has none
  * @bank_lock: protects @bank_parent and @banks; it and @process_lock are not
  *	taken within each other
  * @bank_parent: the device that has the banks' as children
  * @banks: by the number in their ``reg``, less one
  * @outside: accesses outside of what was mapped, since the module was loaded
+ * @busy_ns: how long it worked on calls, since the module was loaded: what the
+ *	driver does when it gets the reply is not in it
  * @delay_ms: how late a late reply is
  * @poll: calls of user modules are answered in the poll word, not by a reply
  * @no_capabilities: the query for capabilities is not supported
@@ -156,12 +160,15 @@ struct sim_dsp {
 	/* sessions */
 	struct mutex process_lock;
 	struct list_head processes;
+	u64 heap_address;
+	u64 heap_size;
 	/* banks */
 	struct mutex bank_lock;
 	struct device *bank_parent;
 	struct sim_bank banks[SIM_MAX_BANKS];
 
 	atomic_t outside;
+	atomic64_t busy_ns;
 	u32 delay_ms;
 	bool poll;
 	bool no_capabilities;

@@ -24,6 +24,10 @@ static bool non_secure;
 module_param(non_secure, bool, 0444);
 MODULE_PARM_DESC(non_secure, "The domains are not secure: any user may have signed processes");
 
+static char *heap;
+module_param(heap, charp, 0444);
+MODULE_PARM_DESC(heap, "Node of /reserved-memory for static domains of the audio DSP, without its address (default none)");
+
 static struct of_changeset changeset;
 static struct device_node *container;
 
@@ -83,6 +87,20 @@ static int create_bank(struct sim_dsp *dsp, unsigned int i, u32 smmu)
 	return ret;
 }
 
+static int add_heap(struct sim_dsp *dsp)
+{
+	struct device_node *memory __free(device_node) =
+		of_find_node_by_path("/reserved-memory");
+	struct device_node *region __free(device_node) =
+		of_get_child_by_name(memory, heap);
+
+	if (!region || !region->phandle) {
+		pr_err("fastrpc-sim: no reserved memory %s that nodes can refer to\n", heap);
+		return -EINVAL;
+	}
+	return of_changeset_add_prop_u32(&changeset, dsp->node, "memory-region", region->phandle);
+}
+
 static int create_dsp(struct sim_dsp *dsp, u32 smmu)
 {
 	unsigned int i;
@@ -100,6 +118,8 @@ static int create_dsp(struct sim_dsp *dsp, u32 smmu)
 	      of_changeset_add_prop_u32(&changeset, dsp->node, "#size-cells", 0);
 	if (!ret && non_secure)
 		ret = of_changeset_add_prop_bool(&changeset, dsp->node, "qcom,non-secure-domain");
+	if (!ret && heap && !strcmp(dsp->label, "adsp"))
+		ret = add_heap(dsp);
 	/* A node that is added goes before those that are there. */
 	for (i = sim_banks; !ret && i > 0; i--)
 		ret = create_bank(dsp, i - 1, smmu);

@@ -438,6 +438,31 @@ TEST_F(fastrpc, attached_sessions)
 	close(dev);
 }
 
+/* The audio DSP is given its heap once. */
+TEST(static_domain)
+{
+	struct fastrpc_init_create_static create = {
+		.namelen = 8, .name = (uintptr_t)"audiopd",
+	};
+	int dev, other;
+
+	dev = open("/dev/fastrpc-adsp-secure", O_RDWR);
+	if (dev < 0)
+		SKIP(return, "no audio DSP that fastrpc drives");
+	if (ioctl(dev, FASTRPC_IOCTL_INIT_CREATE_STATIC, &create)) {
+		EXPECT_EQ(ENOMEM, errno);
+		close(dev);
+		SKIP(return, "the audio DSP has no heap");
+	}
+	EXPECT_TRUE(sim_heap_is_right("adsp"));
+	other = open("/dev/fastrpc-adsp-secure", O_RDWR);
+	ASSERT_LE(0, other);
+	EXPECT_EQ(0, ioctl(other, FASTRPC_IOCTL_INIT_CREATE_STATIC, &create));
+	close(other);
+	close(dev);
+	EXPECT_EQ(0, sim_wait_count("adsp", "processes", 0));
+}
+
 /* What a session has mapped is nothing to another one. */
 TEST_F(fastrpc, isolation)
 {

@@ -80,6 +80,40 @@ static inline long sim_wait_count(const char *dsp, const char *file, long count)
 	return sim_count(dsp, file);
 }
 
+/* Whether the DSP has been given the region that the module was told of. */
+static inline int sim_heap_is_right(const char *dsp)
+{
+	unsigned long long address = 0, start;
+	char path[128], name[64] = "";
+	struct dirent *entry;
+	int right = 0;
+	FILE *f;
+	DIR *dir;
+
+	snprintf(path, sizeof(path), SIM_DEBUGFS "/%s/heap_address", dsp);
+	f = fopen(path, "r");
+	if (f) {
+		if (fscanf(f, "%llx", &address) != 1)
+			address = 0;
+		fclose(f);
+	}
+	f = fopen("/sys/module/fastrpc_sim/parameters/heap", "r");
+	if (f) {
+		if (fscanf(f, "%63s", name) != 1)
+			name[0] = '\0';
+		fclose(f);
+	}
+	dir = opendir("/proc/device-tree/reserved-memory");
+	while (dir && (entry = readdir(dir))) {
+		if (sscanf(entry->d_name, "%*[^@]@%llx", &start) == 1 && start == address &&
+		    !strncmp(entry->d_name, name, strlen(name)))
+			right = sim_count(dsp, "heap_size") > 0;
+	}
+	if (dir)
+		closedir(dir);
+	return right;
+}
+
 static inline void sim_uri(char *uri, size_t size, const char *module)
 {
 	snprintf(uri, size, "file:///lib%s_skel.so?%s_skel_handle_invoke&_modver=1.0&_dom=cdsp",
