@@ -72,6 +72,22 @@ struct qda_slot {
 };
 
 /**
+ * struct qda_heap - memory of a DSP's static domains
+ * @lock: protects @given; taken before any lock of a session
+ * @addr: its physical address
+ * @size: its size in bytes, 0 if there is none
+ * @owners: virtual machines that it is lent to
+ * @given: the DSP has been told of it
+ */
+struct qda_heap {
+	struct mutex lock;
+	phys_addr_t addr;
+	u64 size;
+	u64 owners;
+	bool given;
+};
+
+/**
  * struct qda_device - a DSP
  * @drm: the accel device
  * @transport: what carries requests
@@ -82,6 +98,7 @@ struct qda_slot {
  * @secure: signed user domains need privilege
  * @unsigned_pd: there can be unsigned ones
  * @contiguous: memory must be, as there are banks without IOMMU
+ * @heap: memory of its static domains
  * @banks: its context banks
  * @nbanks: how many
  * @session_lock: protects @slots and @sessions; taken before &qda_session.lock
@@ -110,6 +127,7 @@ struct qda_device {
 	bool secure;
 	bool unsigned_pd;
 	bool contiguous;
+	struct qda_heap heap;
 
 	struct qda_bank *banks[QDA_MAX_SESSIONS];
 	unsigned int nbanks;
@@ -315,6 +333,11 @@ void qda_gem_close(struct drm_gem_object *obj, struct drm_file *file);
 #define QDA_CONTIGUOUS_MAX	(PAGE_SIZE << MAX_PAGE_ORDER)
 struct drm_gem_object *qda_contiguous_create(struct qda_device *qda, size_t size);
 
+/* qda_heap.c */
+int qda_heap_init(struct qda_device *qda, struct device_node *np);
+void qda_heap_release(struct qda_device *qda);
+bool qda_heap_usable(struct qda_device *qda);
+
 /* qda_mapping.c */
 struct qda_mapping *qda_mapping_get(struct qda_session *session, struct drm_gem_object *obj);
 void qda_mapping_put(struct qda_session *session, struct qda_mapping *mapping);
@@ -352,7 +375,7 @@ void qda_session_put(struct qda_session *session);
 void qda_sessions_detach(struct qda_device *qda);
 struct qda_session *qda_session_create(struct qda_device *qda,
 				       struct drm_qda_session_create *request,
-				       struct drm_gem_object *shell);
+				       struct drm_gem_object *shell, const char *name);
 int qda_session_end(struct qda_session *session, s32 *result);
 int qda_capabilities(struct qda_device *qda);
 

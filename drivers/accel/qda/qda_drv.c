@@ -17,6 +17,7 @@
 #include "qda.h"
 
 #define QDA_MAX_SHELL	SZ_2M
+#define QDA_MAX_NAME	128
 #define QDA_ATTRIBUTES	(DRM_QDA_SESSION_DEBUG | DRM_QDA_SESSION_PTRACE | \
 			 DRM_QDA_SESSION_UNSIGNED | DRM_QDA_SESSION_ADAPTIVE_QOS | \
 			 DRM_QDA_SESSION_SYSTEM | DRM_QDA_SESSION_PRIVILEGED)
@@ -75,6 +76,8 @@ static void fill_device(struct qda_device *qda, struct drm_qda_device *device)
 		device->flags |= DRM_QDA_DEVICE_UNSIGNED;
 	if (qda->soc->poll)
 		device->flags |= DRM_QDA_DEVICE_POLL;
+	if (qda_heap_usable(qda))
+		device->flags |= DRM_QDA_DEVICE_STATIC;
 	device->sessions = qda->nslots;
 	scoped_guard(mutex, &qda->session_lock)
 		for (i = 0; i < qda->nslots; i++)
@@ -149,6 +152,7 @@ static int qda_ioctl_gem_mmap_offset(struct drm_device *drm, void *data, struct 
 static int check_create(struct qda_device *qda, const struct drm_qda_session_create *request)
 {
 	bool user = request->kind == DRM_QDA_SESSION_USER;
+	bool named = request->kind == DRM_QDA_SESSION_STATIC;
 
 	if (request->kind > DRM_QDA_SESSION_SENSORS || request->pad ||
 	    request->flags & ~DRM_QDA_SESSION_POLL)
@@ -159,13 +163,28 @@ static int check_create(struct qda_device *qda, const struct drm_qda_session_cre
 	if (user && (request->attributes & ~QDA_ATTRIBUTES || !request->shell_size ||
 		     request->shell_size > QDA_MAX_SHELL))
 		return -EINVAL;
-	if (request->kind == DRM_QDA_SESSION_STATIC)
-		return -EOPNOTSUPP;
-	if (request->name || request->name_size)
+	if (!named && (request->name || request->name_size))
 		return -EINVAL;
+	if (named && (!request->name_size || request->name_size > QDA_MAX_NAME))
+		return -EINVAL;
+	if (named && !qda_heap_usable(qda))
+		return -EOPNOTSUPP;
 	if (request->flags & DRM_QDA_SESSION_POLL && !qda->soc->poll)
 		return -EOPNOTSUPP;
 	return 0;
+}
+
+/* It has its NUL at the end, and nowhere else. */
+static char *get_name(const struct drm_qda_session_create *request)
+{
+	char *name = memdup_user(u64_to_user_ptr(request->name), request->name_size);
+
+	if (IS_ERR(name))
+		return name;
+	if (strnlen(name, request->name_size) == request->name_size - 1)
+		return name;
+	kfree(name);
+	return ERR_PTR(-EINVAL);
 }
 
 static int create_session(struct qda_device *qda, struct drm_qda_session_create *request,
@@ -173,6 +192,7 @@ static int create_session(struct qda_device *qda, struct drm_qda_session_create 
 {
 	struct drm_gem_object *shell __free(put_object) = NULL;
 	struct qda_file *qfile = file->driver_priv;
+	char *name __free(kfree) = NULL;
 	struct qda_session *session;
 
 	if (request->kind == DRM_QDA_SESSION_USER) {
@@ -180,7 +200,12 @@ static int create_session(struct qda_device *qda, struct drm_qda_session_create 
 		if (!shell)
 			return -ENOENT;
 	}
-	session = qda_session_create(qda, request, shell);
+	if (request->kind == DRM_QDA_SESSION_STATIC) {
+		name = get_name(request);
+		if (IS_ERR(name))
+			return PTR_ERR(name);
+	}
+	session = qda_session_create(qda, request, shell, name);
 	if (IS_ERR(session))
 		return PTR_ERR(session);
 	guard(mutex)(&qfile->lock);

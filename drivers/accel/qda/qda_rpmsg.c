@@ -120,16 +120,22 @@ static int qda_rpmsg_probe(struct rpmsg_device *rpdev)
 	if (!ret)
 		ret = qda_identify(qda, &rpdev->dev);
 	if (!ret)
-		ret = qda_banks_create(qda, &rpdev->dev);
+		ret = qda_heap_init(qda, rpdev->dev.of_node);
 	if (ret)
 		return ret;
+	ret = qda_banks_create(qda, &rpdev->dev);
+	if (ret)
+		goto release_heap;
 	/* What buffers are made for; the channel itself does no DMA. */
 	drm_dev_set_dma_dev(&qda->drm, &qda->banks[0]->dev);
 
 	dev_set_drvdata(&rpdev->dev, qda);
 	ret = drm_dev_register(&qda->drm, 0);
-	if (ret)
-		qda_banks_destroy(qda);
+	if (!ret)
+		return 0;
+	qda_banks_destroy(qda);
+release_heap:
+	qda_heap_release(qda);
 	return ret;
 }
 
@@ -142,6 +148,7 @@ static void qda_rpmsg_remove(struct rpmsg_device *rpdev)
 	drm_dev_unplug(&qda->drm);
 	qda_sessions_detach(qda);
 	qda_banks_destroy(qda);
+	qda_heap_release(qda);
 }
 
 static struct rpmsg_driver qda_rpmsg_driver = {

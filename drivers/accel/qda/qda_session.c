@@ -202,6 +202,40 @@ static int create_user(struct qda_session *session, const struct drm_qda_session
 	return ret;
 }
 
+/* The DSP is told of the heap once; a call that timed out may have done it. */
+static int create_static(struct qda_session *session, const char *name, u32 name_size, s32 *result)
+{
+	struct qda_heap *heap = &session->qda->heap;
+	struct qda_wire_create_static create = {
+		.client_id = cpu_to_le32(session->client_id),
+		.name_len = cpu_to_le32(name_size),
+	};
+	struct qda_wire_page page = {};
+	struct qda_call *call;
+	int ret;
+
+	guard(mutex)(&heap->lock);
+	if (!heap->given) {
+		create.pages = cpu_to_le32(1);
+		page.addr = cpu_to_le64(heap->addr);
+		page.size = cpu_to_le64(heap->size);
+	}
+	call = qda_call_get(session, true, QDA_MODULE_PROCESS,
+			    DRM_QDA_SCALARS(QDA_PROCESS_CREATE_STATIC, 3, 0, 0, 0),
+			    QDA_INLINE(sizeof(create)) + QDA_INLINE(name_size) +
+			    QDA_INLINE(sizeof(page)));
+	if (IS_ERR(call))
+		return PTR_ERR(call);
+	qda_call_inline_arg(call, 0, &create, sizeof(create));
+	qda_call_inline_arg(call, 1, name, name_size);
+	qda_call_inline_arg(call, 2, &page, sizeof(page));
+	ret = qda_call_kernel(call, result);
+	qda_call_put(call);
+	if (!ret || ret == -ETIMEDOUT)
+		heap->given = true;
+	return ret;
+}
+
 /*
  * Today's policy of /dev/fastrpc-*: the files that only privileged users can open
  * are the ones that end in -secure. A secure channel has another one only where
@@ -222,12 +256,13 @@ static bool allowed(struct qda_device *qda, const struct drm_qda_session_create 
  * @qda: the DSP
  * @request: what user space asks for, its fields checked; sets its result
  * @shell: what a user domain starts from
+ * @name: of a static domain
  *
  * Return: the session, or an error pointer as DRM_IOCTL_QDA_SESSION_CREATE has it
  */
 struct qda_session *qda_session_create(struct qda_device *qda,
 				       struct drm_qda_session_create *request,
-				       struct drm_gem_object *shell)
+				       struct drm_gem_object *shell, const char *name)
 {
 	struct qda_session *session;
 	s32 ended;
@@ -244,6 +279,10 @@ struct qda_session *qda_session_create(struct qda_device *qda,
 	case DRM_QDA_SESSION_USER:
 		session->pd = QDA_PD_USER;
 		ret = create_user(session, request, shell, &request->result);
+		break;
+	case DRM_QDA_SESSION_STATIC:
+		session->pd = QDA_PD_USER;
+		ret = create_static(session, name, request->name_size, &request->result);
 		break;
 	case DRM_QDA_SESSION_ROOT:
 		session->pd = QDA_PD_ROOT;

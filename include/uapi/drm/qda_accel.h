@@ -68,6 +68,8 @@ enum drm_qda_domain {
 #define DRM_QDA_DEVICE_UNSIGNED		(1 << 1)
 /* DRM_QDA_SESSION_POLL is possible. */
 #define DRM_QDA_DEVICE_POLL		(1 << 2)
+/* It has a heap for static domains. */
+#define DRM_QDA_DEVICE_STATIC		(1 << 3)
 
 /**
  * struct drm_qda_device - the answer to DRM_QDA_QUERY_DEVICE
@@ -198,9 +200,9 @@ struct drm_qda_session_create {
 	__u64 shell_offset;
 	/** @shell_size: its size, &drm_qda_device.max_shell_size at most */
 	__u64 shell_size;
-	/** @name: pointer to the name of a static domain */
+	/** @name: pointer to the name of a static domain, such as "audiopd" */
 	__u64 name;
-	/** @name_size: size of the name with its NUL, 128 at most */
+	/** @name_size: size of the name with its NUL, which is its last byte; 128 at most */
 	__u32 name_size;
 	/** @signature_size: size of the signature within the shell, if it has one */
 	__u32 signature_size;

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The heap of static domains: reserved memory that is lent to the virtual
+ * machines of the DSP while there is one. An audio DSP is told of it once, and
+ * keeps it until it restarts.
+ */
+
+#include <linux/firmware/qcom/qcom_scm.h>
+#include <linux/of.h>
+#include <linux/of_reserved_mem.h>
+
+#include <drm/drm_managed.h>
+#include <drm/drm_print.h>
+#include <drm/qda_accel.h>
+
+#include "qda.h"
+
+#define QDA_MAX_VMIDS	16
+
+static int lend(struct qda_heap *heap, const u32 *vmids, unsigned int n)
+{
+	struct qcom_scm_vmperm perms[QDA_MAX_VMIDS];
+	u64 owners = BIT_ULL(QCOM_SCM_VMID_HLOS);
+	unsigned int i;
+	int ret;
+
+	for (i = 0; i < n; i++) {
+		if (vmids[i] >= BITS_PER_TYPE(owners))
+			return -EINVAL;
+		perms[i].vmid = vmids[i];
+		perms[i].perm = QCOM_SCM_PERM_RWX;
+	}
+	ret = qcom_scm_assign_mem(heap->addr, heap->size, &owners, perms, n);
+	if (ret)
+		return ret;
+	for (i = 0; i < n; i++)
+		heap->owners |= BIT_ULL(vmids[i]);
+	return 0;
+}
+
+/**
+ * qda_heap_init() - find the heap of a DSP that may have one
+ * @qda: the DSP, whose domain is known
+ * @np: its devicetree node
+ *
+ * Return: 0, also if there is none, or an error: -EPROBE_DEFER if the firmware
+ * that lends memory is not there yet
+ */
+int qda_heap_init(struct qda_device *qda, struct device_node *np)
+{
+	struct qda_heap *heap = &qda->heap;
+	u32 vmids[QDA_MAX_VMIDS];
+	struct resource res;
+	int ret;
+
+	ret = drmm_mutex_init(&qda->drm, &heap->lock);
+	if (ret)
+		return ret;
+	if (qda->domain != DRM_QDA_DOMAIN_ADSP && qda->domain != DRM_QDA_DOMAIN_SDSP)
+		return 0;
+	if (of_reserved_mem_region_to_resource(np, 0, &res))
+		return 0;
+	heap->addr = res.start;
+	heap->size = resource_size(&res);
+
+	ret = of_property_read_variable_u32_array(np, "qcom,vmids", vmids, 1, QDA_MAX_VMIDS);
+	if (ret == -EINVAL)
+		return 0;	/* It has no such property. */
+	if (ret < 0)
+		return ret;
+	if (!qcom_scm_is_available())
+		return -EPROBE_DEFER;
+	return lend(heap, vmids, ret);
+}
+
+/**
+ * qda_heap_release() - take the heap back
+ * @qda: the DSP, which is gone
+ */
+void qda_heap_release(struct qda_device *qda)
+{
+	const struct qcom_scm_vmperm perm = {
+		.vmid = QCOM_SCM_VMID_HLOS, .perm = QCOM_SCM_PERM_RWX,
+	};
+	struct qda_heap *heap = &qda->heap;
+
+	if (!heap->owners)
+		return;
+	if (qcom_scm_assign_mem(heap->addr, heap->size, &heap->owners, &perm, 1))
+		drm_err(&qda->drm, "the heap at %pa cannot be taken back\n", &heap->addr);
+}
+
+/**
+ * qda_heap_usable() - tell whether the DSP can have static domains
+ * @qda: the DSP
+ *
+ * Return: whether it has a heap and is an audio DSP; others have no such domains
+ */
+bool qda_heap_usable(struct qda_device *qda)
+{
+	return qda->heap.size && qda->domain == DRM_QDA_DOMAIN_ADSP;
+}
