@@ -1,6 +1,14 @@
 # The machines that guests are. Sourced, not run.
 # shellcheck shell=bash disable=SC2034
 
+# with_iommu ARCH: let the machine have one; arm64's has. That of x86_64 does not
+# remap interrupts here, which vfio and iommufd want to be told is well.
+with_iommu() {
+	[[ $1 != arm64 ]] || return 0
+	machine_qemu+=(-device 'intel-iommu,intremap=off')
+	machine_append+=' iommufd.allow_unsafe_interrupts=1 vfio_iommu_type1.allow_unsafe_interrupts=1'
+}
+
 # machine NAME ARCH: set machine_archs (where it exists), machine_long (1: only
 # with LONG=1), machine_flavour (the kernel's fragment), machine_append (kernel
 # parameters), machine_devicetree (an overlay of configs/ on QEMU's own) and
@@ -18,15 +26,15 @@ machine() {
 		machine_append='swiotlb=force'
 		;;
 	cma) # a CMA region that the command line asks for; heaps charge cgroups; vfio-pci has a device
-		machine_append='cma=64M dma_heap.mem_accounting=1 vfio-pci.ids=1af4:1110'
+		machine_append='cma=64M dma_heap.mem_accounting=1'
 		machine_qemu=(-object 'memory-backend-ram,id=shm,size=1M' -device 'pcie-root-port,id=port1,chassis=1'
 			-device 'ivshmem-plain,memdev=shm,bus=port1')
-		[[ $2 == arm64 ]] || machine_qemu+=(-device 'intel-iommu,intremap=off')
+		with_iommu "$2"
 		;;
 	regions) # reserved memory of each kind, which only a devicetree can have
 		machine_archs=(arm64)
 		machine_devicetree=regions
-		machine_append='mem=1G'
+		machine_append='mem=1G fastrpc-sim.heap=adsp-heap'
 		machine_qemu=(-m 5120)
 		;;
 	pages-64k)
@@ -45,17 +53,19 @@ machine() {
 				-device "$device,bus=port$slot")
 			slot=$((slot + 1))
 		done
-		[[ $2 == arm64 ]] || machine_qemu+=(-device 'intel-iommu,intremap=off')
+		with_iommu "$2"
 		;;
 	bench) # what two boots agree on: one CPU, time counted in instructions
 		machine_flavour=bench
 		machine_append=nokaslr
-		machine_qemu=(-smp 1 -icount 'shift=0,sleep=off')
+		machine_qemu=(-smp 1 -icount 'shift=0,sleep=off' -object 'memory-backend-ram,id=shm,size=64M'
+			-device 'pcie-root-port,id=port1,chassis=1' -device 'ivshmem-plain,memdev=shm,bus=port1')
 		if [[ $2 == arm64 ]]; then
 			machine_devicetree=regions
 			machine_append+=' mem=1G'
 			machine_qemu+=(-m 5120)
 		fi
+		with_iommu "$2"
 		;;
 	*) die "machine $1 is not known" ;;
 	esac

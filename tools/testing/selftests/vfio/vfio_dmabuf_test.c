@@ -790,6 +790,35 @@ TEST_F(dmabuf, d3)
 	expect_usable(_metadata, self, fd, mem);
 }
 
+/* A reset of the function that is asked for in its PCI Express capability. */
+TEST_F(dmabuf, flr)
+{
+	const char *nvme = find_device(0x1b36, 0x0010);
+	void *mem;
+	int fd;
+	u8 exp;
+
+	if (!self->can_mmap)
+		SKIP(return, "the kernel cannot map DMABUFs");
+	if (!nvme)
+		SKIP(return, "there is no QEMU nvme");
+	close_device(self);
+	open_device(self, nvme);
+	exp = find_capability(self->device, PCI_CAP_ID_EXP);
+	if (!exp || !(vfio_pci_config_readl(self->device, exp + PCI_EXP_DEVCAP) &
+		      PCI_EXP_DEVCAP_FLR))
+		SKIP(return, "%s has no FLR", nvme);
+
+	fd = export(self, 0, page_size);
+	mem = map(fd, page_size, 0);
+	expect_usable(_metadata, self, fd, mem);
+	vfio_pci_config_writew(self->device, exp + PCI_EXP_DEVCTL,
+			       PCI_EXP_DEVCTL_BCR_FLR);
+	ASSERT_EQ(1, faults_of(mem, page_size));
+	ASSERT_EQ(1, faults_of(self->mem, page_size));
+	expect_usable(_metadata, self, fd, mem);
+}
+
 /* ---- Revocation ---- */
 
 TEST_F(dmabuf, revoke)
