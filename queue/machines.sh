@@ -23,6 +23,7 @@ machine() {
 	case $1 in
 	plain) ;;
 	swiotlb) # every streaming mapping bounces, as in a confidential guest
+		[[ $2 == arm64 ]] || machine_long=1
 		machine_append='swiotlb=force'
 		;;
 	cma) # a CMA region that the command line asks for; heaps charge cgroups; vfio-pci has a device
@@ -42,7 +43,8 @@ machine() {
 		machine_long=1
 		machine_flavour=pages-64k
 		;;
-	vfio) # devices for user space, each behind a root port of its own, which can reset it
+	vfio | vfio-long) # devices for user space, each behind a root port of its own, which can reset it
+		[[ $1 == vfio ]] || machine_long=1
 		machine_qemu=(
 			-object 'memory-backend-ram,id=shm0,size=64M' -object 'memory-backend-ram,id=shm1,size=4M'
 			-drive 'id=disk,if=none,driver=null-co,read-zeroes=on,size=16M'
