@@ -73,17 +73,18 @@ struct qda_slot {
 
 /**
  * struct qda_heap - memory of a DSP's static domains
- * @lock: protects @given; taken before any lock of a session
  * @addr: its physical address
  * @size: its size in bytes, 0 if there is none
  * @owners: virtual machines that it is lent to
+ * @lock: protects @given; taken before any lock of a session
  * @given: the DSP has been told of it
  */
 struct qda_heap {
-	struct mutex lock;
 	phys_addr_t addr;
 	u64 size;
 	u64 owners;
+	/* given */
+	struct mutex lock;
 	bool given;
 };
 

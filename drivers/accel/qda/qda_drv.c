@@ -192,8 +192,8 @@ static int create_session(struct qda_device *qda, struct drm_qda_session_create 
 {
 	struct drm_gem_object *shell __free(put_object) = NULL;
 	struct qda_file *qfile = file->driver_priv;
-	char *name __free(kfree) = NULL;
 	struct qda_session *session;
+	char *name = NULL;
 
 	if (request->kind == DRM_QDA_SESSION_USER) {
 		shell = drm_gem_object_lookup(file, request->shell_handle);
@@ -206,6 +206,7 @@ static int create_session(struct qda_device *qda, struct drm_qda_session_create 
 			return PTR_ERR(name);
 	}
 	session = qda_session_create(qda, request, shell, name);
+	kfree(name);
 	if (IS_ERR(session))
 		return PTR_ERR(session);
 	guard(mutex)(&qfile->lock);
