@@ -229,17 +229,18 @@ static void qda_test_request(struct kunit *test)
 	struct qda_session *session = qda_test_session(test);
 	struct qda_call *call = qda_test_call(test, session);
 	struct qda_test *priv = test->priv;
-	u64 ctx;
+	u64 ctx, id;
 
 	KUNIT_ASSERT_EQ(test, qda_call_send(call, session->client_id), 0);
 	ctx = le64_to_cpu(priv->request.ctx);
+	id = FIELD_GET(QDA_CTX_ID, ctx);
 	KUNIT_EXPECT_EQ(test, le32_to_cpu(priv->request.client_id), 1);
 	KUNIT_EXPECT_EQ(test, le32_to_cpu(priv->request.module), 9);
 	KUNIT_EXPECT_EQ(test, le32_to_cpu(priv->request.scalars), 0x02020000);
 	KUNIT_EXPECT_EQ(test, le64_to_cpu(priv->request.addr), call->payload_addr + BIT_ULL(32));
 	KUNIT_EXPECT_EQ(test, le64_to_cpu(priv->request.size), PAGE_SIZE);
 	KUNIT_EXPECT_EQ(test, ctx & 0xff, QDA_PD_USER);
-	KUNIT_EXPECT_EQ(test, FIELD_GET(QDA_CTX_ID, ctx), 1);
+	KUNIT_EXPECT_EQ(test, id, 1);
 
 	qda_receive(priv->qda, ctx, 0x1234);
 	KUNIT_EXPECT_EQ(test, qda_call_wait(call, true), 0);
