@@ -70,11 +70,12 @@ quietly() {
 	}
 }
 
-# fragments NAME...: these of configs/, then what the topics want, without what
-# the base is too old for
+# fragments common ARCH FLAVOUR: these of configs/, FLAVOUR-ARCH if there is one,
+# then what the topics want, without what the base is too old for
 fragments() {
 	local name files=() lacks
 	for name; do files+=("$REPO/configs/$name.config"); done
+	[[ ! -f $REPO/configs/$3-$2.config ]] || files+=("$REPO/configs/$3-$2.config")
 	for name in $(topics); do
 		[[ ! -f $(series_dir)/$name/config ]] || files+=("$(series_dir)/$name/config")
 	done
