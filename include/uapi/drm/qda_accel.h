@@ -17,7 +17,7 @@
 
 #include "drm.h"
 
-#if defined(__cplusplus)
+#ifdef __cplusplus
 extern "C" {
 #endif
 
@@ -363,7 +363,7 @@ struct drm_qda_unmap {
 #define DRM_IOCTL_QDA_UNMAP \
 	DRM_IOWR(DRM_COMMAND_BASE + DRM_QDA_UNMAP, struct drm_qda_unmap)
 
-#if defined(__cplusplus)
+#ifdef __cplusplus
 }
 #endif
 
