@@ -254,7 +254,7 @@ static void *race_thread(void *arg)
 	return NULL;
 }
 
-TEST_F(unload, race)
+TEST_F_TIMEOUT(unload, race, 120)
 {
 	struct race race = { .name = self->name, .len = 4 * self->page };
 	const char *seconds = getenv("RACE_SECONDS");
