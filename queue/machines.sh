@@ -55,6 +55,13 @@ machine() {
 				-device "$device,bus=port$slot")
 			slot=$((slot + 1))
 		done
+		# and one that has two functions
+		machine_qemu+=(
+			-object 'memory-backend-ram,id=shm2,size=1M' -object 'memory-backend-ram,id=shm3,size=1M'
+			-device 'pcie-root-port,id=port5,chassis=5,addr=12'
+			-device 'ivshmem-plain,memdev=shm2,bus=port5,addr=0.0,multifunction=on'
+			-device 'ivshmem-plain,memdev=shm3,bus=port5,addr=0.1'
+		)
 		with_iommu "$2"
 		;;
 	bench) # what two boots agree on: one CPU, time counted in instructions
