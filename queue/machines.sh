@@ -71,7 +71,7 @@ machine() {
 			-device 'pcie-root-port,id=port1,chassis=1' -device 'ivshmem-plain,memdev=shm,bus=port1')
 		if [[ $2 == arm64 ]]; then
 			machine_devicetree=regions
-			machine_append+=' mem=1G'
+			machine_append+=' mem=1G cma=128M'
 			machine_qemu+=(-m 5120)
 		fi
 		with_iommu "$2"

@@ -274,6 +274,14 @@ static uint32_t open_echo(const struct way *way, int dev)
 	return module;
 }
 
+static struct buffer create_shell(const struct way *way, int dev)
+{
+	struct buffer shell = way->create(dev, PAGE);
+
+	memcpy(shell.mem, "\177ELF", 4);
+	return shell;
+}
+
 static int open_session(const struct way *way, uint32_t *module)
 {
 	int dev = way->open();
@@ -281,7 +289,7 @@ static int open_session(const struct way *way, uint32_t *module)
 
 	if (dev < 0)
 		die("device");
-	shell = way->create(dev, PAGE);
+	shell = create_shell(way, dev);
 	way->session(dev, &shell);
 	way->destroy(dev, &shell);
 	if (module)
@@ -335,7 +343,7 @@ static struct cost sessions(const struct way *way)
 
 	for (int i = -1; i < ROUNDS / 5; i++) {
 		dev = way->open();
-		shell = way->create(dev, PAGE);
+		shell = create_shell(way, dev);
 		if (i >= 0)
 			begin(&cost);
 		way->session(dev, &shell);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What the coherent heap costs beside the CMA heap, on regions of 16 MiB each:
+ * What the coherent heap costs beside the CMA heap, on regions of 128 MiB each:
  * lines "versus NAME OTHER THIS", in nanoseconds, which are guest instructions under
  * QEMU's -icount. And how much fits: lines "figure NAME VALUE".
  */
@@ -19,7 +19,7 @@
 
 #define DEVPATH		"/dev/dma_heap/"
 #define FRAME		13002342	/* bytes: 12.4 MiB */
-#define FAR_PAGES	(128UL << 20 >> 12)
+#define POOL_PAGES	(128UL << 20 >> 12)
 
 static double now(void)
 {
@@ -80,21 +80,21 @@ static double mmap_touch(int heap, size_t size)
 static void checkerboard(int heap)
 {
 	const size_t sizes[] = { 8 << 10, 64 << 10, 1 << 20 };
-	static int bufs[FAR_PAGES];
+	static int bufs[POOL_PAGES];
 	double empty[3], checkered[3];
 	size_t i;
 
 	for (i = 0; i < 3; i++)
 		empty[i] = alloc_free(heap, sizes[i]);
-	for (i = 0; i < FAR_PAGES; i++)
+	for (i = 0; i < POOL_PAGES; i++)
 		bufs[i] = alloc(heap, 4096);
 	/* The last 2 MiB are free. */
-	for (i = 0; i < FAR_PAGES; i++)
-		if (i % 2 || i >= FAR_PAGES - 512)
+	for (i = 0; i < POOL_PAGES; i++)
+		if (i % 2 || i >= POOL_PAGES - 512)
 			close(bufs[i]);
 	for (i = 0; i < 3; i++)
 		checkered[i] = alloc_free(heap, sizes[i]);
-	for (i = 0; i < FAR_PAGES - 512; i += 2)
+	for (i = 0; i < POOL_PAGES - 512; i += 2)
 		close(bufs[i]);
 	for (i = 0; i < 3; i++)
 		printf("versus checkerboard_%zuKiB_(empty,_checkered) %.0f %.0f\n", sizes[i] >> 10,
@@ -104,16 +104,15 @@ static void checkerboard(int heap)
 int main(void)
 {
 	const size_t sizes[] = { 4 << 10, 64 << 10, 1 << 20, 4 << 20, 16 << 20 };
-	struct rlimit files = { FAR_PAGES + 100, FAR_PAGES + 100 };
-	int cma, coherent, far, frames = 0, bufs[64];
+	struct rlimit files = { POOL_PAGES + 100, POOL_PAGES + 100 };
+	int cma, coherent, frames = 0, bufs[64];
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	if (system("modprobe cma_heap; modprobe coherent_heap") || setrlimit(RLIMIT_NOFILE, &files))
 		return 1;
 	cma = open(DEVPATH "default_cma_region", O_RDWR);
-	coherent = open(DEVPATH "vpu@76000000", O_RDWR);
-	far = open(DEVPATH "far@100000000", O_RDWR);
-	if (cma < 0 || coherent < 0 || far < 0)
+	coherent = open(DEVPATH "far@100000000", O_RDWR);
+	if (cma < 0 || coherent < 0)
 		return 0; /* a kernel without the heap, or a machine without the regions */
 	for (size_t i = 0; i < sizeof(sizes) / sizeof(*sizes); i++) {
 		printf("versus alloc_zero_free_%zuKiB_(CMA,_coherent) %.0f %.0f\n", sizes[i] >> 10,
@@ -121,11 +120,11 @@ int main(void)
 		printf("versus mmap_touch_%zuKiB_(CMA,_coherent) %.0f %.0f\n", sizes[i] >> 10,
 		       mmap_touch(cma, sizes[i]), mmap_touch(coherent, sizes[i]));
 	}
-	while (frames < 64 && (bufs[frames] = try_alloc(far, FRAME)) >= 0)
+	while (frames < 64 && (bufs[frames] = try_alloc(coherent, FRAME)) >= 0)
 		frames++;
 	printf("figure frames_of_12.4MiB_in_128MiB %d\n", frames);
 	while (frames--)
 		close(bufs[frames]);
-	checkerboard(far);
+	checkerboard(coherent);
 	return 0;
 }
