@@ -70,15 +70,16 @@ quietly() {
 	}
 }
 
-# fragments common ARCH FLAVOUR: these of configs/, FLAVOUR-ARCH if there is one,
-# then what the topics want, without what the base is too old for
+# fragments common ARCH FLAVOUR[+MORE]: these of configs/, FLAVOUR-ARCH if there is
+# one, then what the topics want, then MORE, without what the base is too old for
 fragments() {
-	local name files=() lacks
-	for name; do files+=("$REPO/configs/$name.config"); done
-	[[ ! -f $REPO/configs/$3-$2.config ]] || files+=("$REPO/configs/$3-$2.config")
+	local name flavour=${3%%+*} files=() lacks
+	for name in "$1" "$2" "$flavour"; do files+=("$REPO/configs/$name.config"); done
+	[[ ! -f $REPO/configs/$flavour-$2.config ]] || files+=("$REPO/configs/$flavour-$2.config")
 	for name in $(topics); do
 		[[ ! -f $(series_dir)/$name/config ]] || files+=("$(series_dir)/$name/config")
 	done
+	[[ $3 == "$flavour" ]] || files+=("$REPO/configs/${3#*+}.config")
 	lacks=$(base_value lacks | sed 's/  */=|/g')
 	cat "${files[@]}" | grep -vE "^(${lacks:-none}=)"
 }

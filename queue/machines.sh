@@ -43,6 +43,12 @@ machine() {
 		machine_long=1
 		machine_flavour=pages-64k
 		;;
+	modules) # nothing that a test may load is there before
+		machine_archs=(arm64)
+		machine_long=1
+		machine_flavour=debug+modules
+		machine_append='deferred_probe_timeout=12'
+		;;
 	vfio | vfio-long) # devices for user space, each behind a root port of its own, which can reset it
 		[[ $1 == vfio ]] || machine_long=1
 		machine_qemu=(

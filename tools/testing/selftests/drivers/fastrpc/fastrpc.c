@@ -623,6 +623,47 @@ TEST(restart)
 	close(dev);
 }
 
+static void *unload(void *module)
+{
+	return (void *)(intptr_t)(sim_unload(module) ? errno : 0);
+}
+
+TEST(reload)
+{
+	static char module[] = "fastrpc_sim";
+	char in = 'x', out = 0;
+	int dev, handle, i;
+	pthread_t thread;
+	void *error;
+
+	if (sim_load("fastrpc") || sim_load(module))
+		SKIP(return, "the software DSP and fastrpc are not modules");
+	for (i = 0; i < 5; i++) {
+		ASSERT_EQ(0, sim_load(module));
+		dev = open(NODE, O_RDWR);
+		ASSERT_LE(0, dev);
+		ASSERT_EQ(0, create_session(dev, 0));
+		handle = open_module(dev, "echo");
+		ASSERT_LT(20, handle);
+
+		/* An open file may keep the module, but neither the channel nor the node. */
+		ASSERT_EQ(0, pthread_create(&thread, NULL, unload, module));
+		while (!access(NODE, F_OK))
+			usleep(10000);
+		EXPECT_EQ(-1, echo(dev, handle, &in, &out, 1));
+		EXPECT_EQ(EPIPE, errno);
+		close(dev);
+		ASSERT_EQ(0, pthread_join(thread, &error));
+		ASSERT_EQ(0, (intptr_t)error);
+		EXPECT_EQ(-1, access("/proc/device-tree/fastrpc-sim", F_OK));
+		EXPECT_EQ(-1, access(SIM_DEBUGFS, F_OK));
+		EXPECT_EQ(0, sim_groups());
+	}
+	EXPECT_EQ(0, sim_unload("fastrpc"));
+	EXPECT_EQ(0, sim_load("fastrpc"));
+	EXPECT_EQ(0, sim_unload("fastrpc"));
+}
+
 TEST(demands)
 {
 	if (access(SIM_DEBUGFS "/" DSP, F_OK))

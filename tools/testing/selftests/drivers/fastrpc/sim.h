@@ -11,6 +11,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define SIM_DEBUGFS		"/sys/kernel/debug/fastrpc-sim"
@@ -112,6 +114,29 @@ static inline int sim_heap_is_right(const char *dsp)
 	if (dir)
 		closedir(dir);
 	return right;
+}
+
+/* Load a module; 0 if it is there now, and is no part of the kernel itself. */
+static inline int sim_load(const char *module)
+{
+	char path[128];
+	int status = 1;
+	pid_t pid = fork();
+
+	if (!pid) {
+		execlp("modprobe", "modprobe", "-q", module, NULL);
+		_exit(127);
+	}
+	if (pid < 0 || waitpid(pid, &status, 0) != pid || status)
+		return -1;
+	snprintf(path, sizeof(path), "/sys/module/%s/initstate", module);
+	return access(path, F_OK);
+}
+
+/* Unload a module that nothing uses; 0, or -1 with errno. */
+static inline int sim_unload(const char *module)
+{
+	return syscall(SYS_delete_module, module, O_NONBLOCK);
 }
 
 static inline void sim_uri(char *uri, size_t size, const char *module)

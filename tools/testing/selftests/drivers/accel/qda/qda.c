@@ -24,6 +24,7 @@
 #include <linux/udmabuf.h>
 #include <drm/drm.h>
 #include <drm/qda_accel.h>
+#include <misc/fastrpc.h>
 
 #include "../../../kselftest_harness.h"
 #include "../../fastrpc/sim.h"
@@ -1024,6 +1025,71 @@ TEST_F(qda, export_to_vgem)
 }
 
 /* A secure device: see the table in Documentation/accel/qda/uapi.rst. */
+/* Calls by fastrpc, which has the other DSP. */
+static int fastrpc_invoke(int dev, uint32_t handle, uint32_t scalars,
+			  struct fastrpc_invoke_args *args)
+{
+	struct fastrpc_invoke request = {
+		.handle = handle, .sc = scalars, .args = (uintptr_t)args,
+	};
+
+	return ioctl(dev, FASTRPC_IOCTL_INVOKE, &request);
+}
+
+static int fastrpc_open_echo(int dev)
+{
+	struct { uint32_t name_len, text_len; } in = { .text_len = 64 };
+	struct { uint32_t module; int32_t error; } out = {};
+	char uri[128], text[64];
+	struct fastrpc_invoke_args args[] = {
+		{ .ptr = (uintptr_t)&in, .length = sizeof(in), .fd = -1 },
+		{ .ptr = (uintptr_t)uri, .length = 0, .fd = -1 },
+		{ .ptr = (uintptr_t)&out, .length = sizeof(out), .fd = -1 },
+		{ .ptr = (uintptr_t)text, .length = sizeof(text), .fd = -1 },
+	};
+
+	sim_uri(uri, sizeof(uri), "echo");
+	in.name_len = strlen(uri) + 1;
+	args[1].length = in.name_len;
+	if (fastrpc_invoke(dev, SIM_REMOTECTL, SIM_SC(0, 2, 2, 0, 0), args) || out.error)
+		return -1;
+	return out.module;
+}
+
+TEST_F(qda, export_to_fastrpc)
+{
+	struct fastrpc_invoke_args args[2] = { };
+	static char copy[3 * PAGE];
+	struct buffer buf;
+	int dev, fd, module;
+
+	dev = open("/dev/fastrpc-adsp-secure", O_RDWR);
+	if (dev < 0)
+		SKIP(return, "no audio DSP that fastrpc drives");
+	ASSERT_EQ(0, ioctl(dev, FASTRPC_IOCTL_INIT_ATTACH));
+	module = fastrpc_open_echo(dev);
+	ASSERT_LT(20, module);
+
+	/* Its DSP reads the buffer by addresses of its own. */
+	ASSERT_EQ(0, gem_create(self->dev, &buf, sizeof(copy)));
+	memset(buf.mem, 'q', sizeof(copy));
+	fd = prime_export(self->dev, buf.handle);
+	ASSERT_LE(0, fd);
+	args[0] = (struct fastrpc_invoke_args){
+		.ptr = (uintptr_t)buf.mem, .length = sizeof(copy), .fd = fd,
+	};
+	args[1] = (struct fastrpc_invoke_args){
+		.ptr = (uintptr_t)copy, .length = sizeof(copy), .fd = -1,
+	};
+	ASSERT_EQ(0, fastrpc_invoke(dev, module, SIM_SC(2, 1, 1, 0, 0), args));
+	EXPECT_EQ(0, memcmp(buf.mem, copy, sizeof(copy)));
+	close(fd);
+	gem_destroy(&buf);
+	close(dev);
+	EXPECT_EQ(0, sim_wait_count(ADSP, "processes", 0));
+	EXPECT_EQ(0, sim_count(ADSP, "outside"));
+}
+
 TEST_F(qda, privileges)
 {
 	struct drm_qda_session_create create = { .kind = DRM_QDA_SESSION_ROOT };
@@ -1647,6 +1713,114 @@ TEST_F_TIMEOUT(qda, fail_nth, 300)
 	SWEEP(sweep_import(self->dev, fd, &session, module), (void)0);
 	close(fd);
 	drop(dev);
+}
+
+#define BANKS	"/sys/bus/qda/devices"
+
+/* How many context banks there are; if @groups, how many behind an IOMMU. */
+static int count_banks(bool groups)
+{
+	struct dirent *entry;
+	char path[300];
+	int n = 0;
+	DIR *dir;
+
+	dir = opendir(BANKS);
+	while (dir && (entry = readdir(dir))) {
+		if (entry->d_name[0] == '.')
+			continue;
+		snprintf(path, sizeof(path), BANKS "/%s/iommu_group", entry->d_name);
+		n += !groups || !access(path, F_OK);
+	}
+	if (dir)
+		closedir(dir);
+	return n;
+}
+
+TEST(late_iommu)
+{
+	struct session session;
+	int dev, i;
+
+	if (!access("/sys/bus/platform/drivers/arm-smmu-v3", F_OK))
+		SKIP(return, "the driver of the SMMU is there already");
+	if (sim_load("qda") || sim_load("fastrpc_sim"))
+		SKIP(return, "the software DSP and the driver are not modules");
+
+	/*
+	 * Also when the driver core no longer waits for the drivers of suppliers.
+	 * Not by "bind", which does not try again.
+	 */
+	ASSERT_EQ(0, write_file(RPMSG "/devices/" CDSP_CHANNEL "/driver_override", "qda"));
+	write_file(RPMSG "/drivers_probe", CDSP_CHANNEL);
+	for (i = 0; i < 15; i++) {
+		EXPECT_EQ(-1, open_device(CDSP_CHANNEL));
+		EXPECT_EQ(0, count_banks(false));
+		sleep(1);
+	}
+
+	if (sim_load("arm_smmu_v3"))
+		SKIP(return, "no module for the SMMU");
+	for (i = 0; i < 1000 && (dev = open_device(CDSP_CHANNEL)) < 0; i++)
+		usleep(10000);
+	ASSERT_LE(0, dev);
+	ASSERT_EQ(0, session_create(&session, dev, 0, 0));
+	EXPECT_LT(20, open_module(&session, "echo"));
+	EXPECT_LT(0, count_banks(true));
+	EXPECT_EQ(count_banks(false), count_banks(true));
+	EXPECT_EQ(0, sim_count(CDSP, "outside"));
+	drop(dev);
+	unbind_driver(CDSP_CHANNEL);
+}
+
+static void *unload(void *module)
+{
+	return (void *)(intptr_t)(sim_unload(module) ? errno : 0);
+}
+
+TEST(reload)
+{
+	static char simulator[] = "fastrpc_sim";
+	struct drm_qda_device device;
+	struct session session;
+	pthread_t thread;
+	void *error;
+	int dev, i;
+
+	if (sim_load("qda") || sim_load(simulator))
+		SKIP(return, "the software DSP and the driver are not modules");
+	for (i = 0; i < 5; i++) {
+		ASSERT_EQ(0, sim_load("qda"));
+		ASSERT_EQ(0, sim_load(simulator));
+		ASSERT_EQ(0, bind_driver(CDSP_CHANNEL));
+		dev = open_device(CDSP_CHANNEL);
+		ASSERT_LE(0, dev);
+		ASSERT_EQ(0, session_create(&session, dev, 0, 0));
+		EXPECT_LT(20, open_module(&session, "echo"));
+		EXPECT_EQ(-1, sim_unload("qda"));
+		EXPECT_EQ(EAGAIN, errno);
+
+		/* The DSP goes before the file or after it. */
+		if (i % 2) {
+			ASSERT_EQ(0, pthread_create(&thread, NULL, unload, simulator));
+			while (!query_device(dev, &device))
+				usleep(10000);
+			EXPECT_EQ(ENODEV, ERRNO(session_release(dev)));
+			gem_destroy(&session.args);
+			close(dev);
+			ASSERT_EQ(0, pthread_join(thread, &error));
+			EXPECT_EQ(0, (intptr_t)error);
+			EXPECT_EQ(0, count_banks(false));
+			EXPECT_EQ(0, sim_unload("qda"));
+		} else {
+			gem_destroy(&session.args);
+			drop(dev);
+			EXPECT_EQ(0, sim_unload("qda"));
+			EXPECT_EQ(0, count_banks(false));
+			EXPECT_EQ(0, sim_unload(simulator));
+		}
+		EXPECT_EQ(0, sim_groups());
+	}
 }
 
 TEST_HARNESS_MAIN
