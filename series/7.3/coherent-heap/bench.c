@@ -108,12 +108,14 @@ int main(void)
 	int cma, coherent, frames = 0, bufs[64];
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	if (system("modprobe cma_heap; modprobe coherent_heap") || setrlimit(RLIMIT_NOFILE, &files))
+	if (system("modprobe -q cma_heap; modprobe -q coherent_heap") < 0)
+		return 1;
+	if (setrlimit(RLIMIT_NOFILE, &files))
 		return 1;
 	cma = open(DEVPATH "default_cma_region", O_RDWR);
 	coherent = open(DEVPATH "far@100000000", O_RDWR);
 	if (cma < 0 || coherent < 0)
-		return 0; /* a kernel without the heap, or a machine without the regions */
+		return 0; /* a kernel without the heaps, or a machine without the regions */
 	for (size_t i = 0; i < sizeof(sizes) / sizeof(*sizes); i++) {
 		printf("versus alloc_zero_free_%zuKiB_(CMA,_coherent) %.0f %.0f\n", sizes[i] >> 10,
 		       alloc_free(cma, sizes[i]), alloc_free(coherent, sizes[i]));
