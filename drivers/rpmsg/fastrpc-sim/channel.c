@@ -60,14 +60,9 @@ void sim_deliver(struct sim_dsp *dsp, u64 ctx, s32 retval, int len)
 		.retval = cpu_to_le32(retval),
 	};
 
-	u64 start;
-
 	guard(spinlock_irqsave)(&dsp->rx_lock);
-	if (!dsp->ept)
-		return;
-	start = ktime_get_ns();
-	dsp->ept->cb(dsp->ept->rpdev, &reply, len, dsp->ept->priv, dsp->ept->addr);
-	atomic64_sub(ktime_get_ns() - start, &dsp->busy_ns);
+	if (dsp->ept)
+		dsp->ept->cb(dsp->ept->rpdev, &reply, len, dsp->ept->priv, dsp->ept->addr);
 }
 
 /* Take the call off the list; false if somebody else has. */
@@ -84,6 +79,7 @@ static void answer(struct sim_call *call)
 {
 	if (!claim(call))
 		return;
+	atomic64_add(ktime_get_ns() - call->taken, &call->dsp->busy_ns);
 	sim_misbehave(call);
 	free_call(call);
 }
@@ -149,12 +145,7 @@ static void proceed(struct sim_call *call)
 
 static void work(struct work_struct *w)
 {
-	struct sim_call *call = container_of(to_delayed_work(w), struct sim_call, work);
-	struct sim_dsp *dsp = call->dsp;
-	u64 start = ktime_get_ns();
-
-	proceed(call);
-	atomic64_add(ktime_get_ns() - start, &dsp->busy_ns);
+	proceed(container_of(to_delayed_work(w), struct sim_call, work));
 }
 
 /**
@@ -226,6 +217,7 @@ static int send(struct sim_dsp *dsp, const void *data, int len, gfp_t gfp)
 		return -ENOMEM;
 
 	call->dsp = dsp;
+	call->taken = ktime_get_ns();
 	call->client_id = le32_to_cpu(request->client_id);
 	call->ctx = le64_to_cpu(request->ctx);
 	call->pd = call->ctx & SIM_CTX_PD;

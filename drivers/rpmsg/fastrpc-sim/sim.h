@@ -126,8 +126,8 @@ struct sim_bank {
  * @bank_parent: the device that has the banks' as children
  * @banks: by the number in their ``reg``, less one
  * @outside: accesses outside of what was mapped, since the module was loaded
- * @busy_ns: how long it worked on calls, since the module was loaded: what the
- *	driver does when it gets the reply is not in it
+ * @busy_ns: how long it has had calls that it answered, since the module was
+ *	loaded: from the request to the reply
  * @delay_ms: how late a late reply is
  * @poll: calls of user modules are answered in the poll word, not by a reply
  * @no_capabilities: the query for capabilities is not supported
@@ -199,6 +199,7 @@ struct sim_arg {
  * @fault: how the DSP misbehaves about it
  * @client_id: the process that it is for, 0 for the kernel's own
  * @pd: the protection domain that it is for
+ * @taken: when it was taken, in nanoseconds
  * @ctx: the context, which the reply echoes
  * @handle: module
  * @sc: scalars: the method and numbers of arguments
@@ -220,6 +221,7 @@ struct sim_call {
 
 	u32 client_id;
 	u32 pd;
+	u64 taken;
 	u64 ctx;
 	u32 handle;
 	u32 sc;
