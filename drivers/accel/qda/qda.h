@@ -9,7 +9,6 @@
 #include <linux/mutex.h>
 #include <linux/spinlock.h>
 #include <linux/workqueue.h>
-#include <linux/xarray.h>
 
 #include <drm/drm_device.h>
 #include <drm/drm_gem.h>
@@ -106,10 +105,9 @@ struct qda_heap {
  * @slots: the sessions that there can be
  * @nslots: how many
  * @sessions: every session whose memory may be mapped
- * @call_lock: protects @calls, @next_id, @sequence, @dead, @reap and how calls end;
+ * @call_lock: protects @calls, @sequence, @dead, @reap and how calls end;
  *	taken with interrupts off, within anything
  * @calls: calls that the DSP has not ended, by their id
- * @next_id: where to look for an id next
  * @sequence: counts calls
  * @dead: the DSP is gone
  * @reap: calls that the DSP ended after their callers had gone
@@ -140,8 +138,7 @@ struct qda_device {
 
 	/* calls */
 	spinlock_t call_lock;
-	struct xarray calls;
-	u32 next_id;
+	struct qda_call *calls[QDA_MAX_ID + 1];
 	u64 sequence;
 	bool dead;
 	struct list_head reap;

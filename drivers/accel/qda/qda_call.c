@@ -262,15 +262,17 @@ static int prepare(struct qda_call *call, struct qda_request *request)
 
 static int add_call(struct qda_device *qda, struct qda_call *call)
 {
-	int ret;
+	u32 id = 1;
 
 	guard(spinlock_irqsave)(&qda->call_lock);
 	if (qda->dead)
 		return -EPIPE;
-	ret = xa_alloc_cyclic(&qda->calls, &call->id, call, XA_LIMIT(1, QDA_MAX_ID),
-			      &qda->next_id, GFP_ATOMIC);
-	if (ret < 0)
-		return ret;
+	/* It may have been another call's just now: that had another sequence number. */
+	while (qda->calls[id])
+		if (++id > QDA_MAX_ID)
+			return -EBUSY;
+	qda->calls[id] = call;
+	call->id = id;
 	call->ctx = qda_context(++qda->sequence, call->id, call->session->pd);
 	call->sent = true;
 	return 0;
@@ -308,7 +310,7 @@ int qda_call_send(struct qda_call *call, u32 client_id)
 		return 0;
 	scoped_guard(spinlock_irqsave, &qda->call_lock) {
 		if (!call->done)
-			xa_erase(&qda->calls, call->id);
+			qda->calls[call->id] = NULL;
 		call->done = true;
 	}
 	return ret;
@@ -318,7 +320,7 @@ int qda_call_send(struct qda_call *call, u32 client_id)
 static void end(struct qda_device *qda, struct qda_call *call)
 {
 	lockdep_assert_held(&qda->call_lock);
-	xa_erase(&qda->calls, call->id);
+	qda->calls[call->id] = NULL;
 	call->done = true;
 	if (call->abandoned) {
 		list_add_tail(&call->reap, &qda->reap);
@@ -344,7 +346,7 @@ void qda_receive(struct qda_device *qda, u64 ctx, s32 result)
 	struct qda_call *call;
 
 	guard(spinlock_irqsave)(&qda->call_lock);
-	call = xa_load(&qda->calls, FIELD_GET(QDA_CTX_ID, ctx));
+	call = qda->calls[FIELD_GET(QDA_CTX_ID, ctx)];
 	/* Its other calls end by themselves when a domain exits. */
 	if (ctx == QDA_CTX_PD_EXIT || !call || call->ctx != ctx) {
 		drm_dbg(&qda->drm, "no call has context %#llx\n", ctx);
@@ -488,7 +490,6 @@ static void reap(struct work_struct *work)
 void qda_calls_init(struct qda_device *qda)
 {
 	spin_lock_init(&qda->call_lock);
-	xa_init_flags(&qda->calls, XA_FLAGS_ALLOC);
 	INIT_LIST_HEAD(&qda->reap);
 	INIT_WORK(&qda->reap_work, reap);
 }
@@ -503,11 +504,12 @@ void qda_calls_end(struct qda_session *session)
 {
 	struct qda_device *qda = session->qda;
 	struct qda_call *call;
-	unsigned long id;
+	unsigned int id;
 
 	guard(spinlock_irqsave)(&qda->call_lock);
-	xa_for_each(&qda->calls, id, call) {
-		if (call->session != session)
+	for (id = 1; id <= QDA_MAX_ID; id++) {
+		call = qda->calls[id];
+		if (!call || call->session != session)
 			continue;
 		call->error = -EPIPE;
 		end(qda, call);
@@ -523,11 +525,14 @@ void qda_calls_end(struct qda_session *session)
 void qda_calls_kill(struct qda_device *qda)
 {
 	struct qda_call *call;
-	unsigned long id;
+	unsigned int id;
 
 	scoped_guard(spinlock_irqsave, &qda->call_lock) {
 		qda->dead = true;
-		xa_for_each(&qda->calls, id, call) {
+		for (id = 1; id <= QDA_MAX_ID; id++) {
+			call = qda->calls[id];
+			if (!call)
+				continue;
 			call->error = -EPIPE;
 			end(qda, call);
 		}

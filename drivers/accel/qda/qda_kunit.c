@@ -177,7 +177,7 @@ static void qda_test_exit(struct kunit *test)
 
 	qda_calls_kill(priv->qda);
 	KUNIT_EXPECT_TRUE(test, list_empty(&priv->qda->sessions));
-	KUNIT_EXPECT_TRUE(test, xa_empty(&priv->qda->calls));
+	KUNIT_EXPECT_NULL(test, memchr_inv(priv->qda->calls, 0, sizeof(priv->qda->calls)));
 }
 
 static struct qda_session *qda_test_session(struct kunit *test)
@@ -247,11 +247,11 @@ static void qda_test_request(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, call->result, 0x1234);
 	qda_call_put(call);
 
-	/* Payloads are used again, ids are not at once. */
+	/* Payloads and ids are used again, contexts are not. */
 	KUNIT_EXPECT_PTR_EQ(test, qda_test_call(test, session), call);
 	KUNIT_EXPECT_NULL(test, memchr_inv(call->payload, 0, call->payload_size));
 	KUNIT_ASSERT_EQ(test, qda_call_send(call, session->client_id), 0);
-	KUNIT_EXPECT_EQ(test, le64_to_cpu(priv->request.ctx), ctx + 0x10100);
+	KUNIT_EXPECT_EQ(test, le64_to_cpu(priv->request.ctx), ctx + 0x10000);
 	qda_receive(priv->qda, le64_to_cpu(priv->request.ctx), 0);
 	qda_call_put(call);
 	qda_session_put(session);
@@ -332,7 +332,7 @@ static void qda_test_transport_error(struct kunit *test)
 
 	priv->error = -EAGAIN;
 	KUNIT_EXPECT_EQ(test, qda_call_send(call, 1), -EAGAIN);
-	KUNIT_EXPECT_TRUE(test, xa_empty(&priv->qda->calls));
+	KUNIT_EXPECT_NULL(test, memchr_inv(priv->qda->calls, 0, sizeof(priv->qda->calls)));
 	qda_call_put(call);
 	qda_session_put(session);
 }
