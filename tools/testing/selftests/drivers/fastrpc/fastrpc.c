@@ -623,23 +623,22 @@ TEST(restart)
 	close(dev);
 }
 
-static void *unload(void *module)
+static void *unload(void *unused)
 {
-	return (void *)(intptr_t)(sim_unload(module) ? errno : 0);
+	return (void *)(intptr_t)(sim_unload("fastrpc_sim") ? errno : 0);
 }
 
 TEST(reload)
 {
-	static char module[] = "fastrpc_sim";
 	char in = 'x', out = 0;
 	int dev, handle, i;
 	pthread_t thread;
 	void *error;
 
-	if (sim_load("fastrpc") || sim_load(module))
+	if (sim_load("fastrpc") || sim_load("fastrpc_sim"))
 		SKIP(return, "the software DSP and fastrpc are not modules");
 	for (i = 0; i < 5; i++) {
-		ASSERT_EQ(0, sim_load(module));
+		ASSERT_EQ(0, sim_load("fastrpc_sim"));
 		dev = open(NODE, O_RDWR);
 		ASSERT_LE(0, dev);
 		ASSERT_EQ(0, create_session(dev, 0));
@@ -647,7 +646,7 @@ TEST(reload)
 		ASSERT_LT(20, handle);
 
 		/* An open file may keep the module, but neither the channel nor the node. */
-		ASSERT_EQ(0, pthread_create(&thread, NULL, unload, module));
+		ASSERT_EQ(0, pthread_create(&thread, NULL, unload, NULL));
 		while (!access(NODE, F_OK))
 			usleep(10000);
 		EXPECT_EQ(-1, echo(dev, handle, &in, &out, 1));

@@ -1773,25 +1773,24 @@ TEST(late_iommu)
 	unbind_driver(CDSP_CHANNEL);
 }
 
-static void *unload(void *module)
+static void *unload(void *unused)
 {
-	return (void *)(intptr_t)(sim_unload(module) ? errno : 0);
+	return (void *)(intptr_t)(sim_unload("fastrpc_sim") ? errno : 0);
 }
 
 TEST(reload)
 {
-	static char simulator[] = "fastrpc_sim";
 	struct drm_qda_device device;
 	struct session session;
 	pthread_t thread;
 	void *error;
 	int dev, i;
 
-	if (sim_load("qda") || sim_load(simulator))
+	if (sim_load("qda") || sim_load("fastrpc_sim"))
 		SKIP(return, "the software DSP and the driver are not modules");
 	for (i = 0; i < 5; i++) {
 		ASSERT_EQ(0, sim_load("qda"));
-		ASSERT_EQ(0, sim_load(simulator));
+		ASSERT_EQ(0, sim_load("fastrpc_sim"));
 		ASSERT_EQ(0, bind_driver(CDSP_CHANNEL));
 		dev = open_device(CDSP_CHANNEL);
 		ASSERT_LE(0, dev);
@@ -1802,7 +1801,7 @@ TEST(reload)
 
 		/* The DSP goes before the file or after it. */
 		if (i % 2) {
-			ASSERT_EQ(0, pthread_create(&thread, NULL, unload, simulator));
+			ASSERT_EQ(0, pthread_create(&thread, NULL, unload, NULL));
 			while (!query_device(dev, &device))
 				usleep(10000);
 			EXPECT_EQ(ENODEV, ERRNO(session_release(dev)));
@@ -1817,7 +1816,7 @@ TEST(reload)
 			drop(dev);
 			EXPECT_EQ(0, sim_unload("qda"));
 			EXPECT_EQ(0, count_banks(false));
-			EXPECT_EQ(0, sim_unload(simulator));
+			EXPECT_EQ(0, sim_unload("fastrpc_sim"));
 		}
 		EXPECT_EQ(0, sim_groups());
 	}
