@@ -71,12 +71,13 @@ quietly() {
 }
 
 # fragments common ARCH FLAVOUR[+MORE]: these of configs/, FLAVOUR-ARCH if there is
-# one, then what the topics want, then MORE, without what the base is too old for
+# one, then what the topics want ($config_topics, or all), then MORE, without what
+# the base is too old for
 fragments() {
 	local name flavour=${3%%+*} files=() lacks
 	for name in "$1" "$2" "$flavour"; do files+=("$REPO/configs/$name.config"); done
 	[[ ! -f $REPO/configs/$flavour-$2.config ]] || files+=("$REPO/configs/$flavour-$2.config")
-	for name in $(topics); do
+	for name in ${config_topics:-$(topics)}; do
 		[[ ! -f $(series_dir)/$name/config ]] || files+=("$(series_dir)/$name/config")
 	done
 	[[ $3 == "$flavour" ]] || files+=("$REPO/configs/${3#*+}.config")
