@@ -43,10 +43,10 @@ machine() {
 		machine_long=1
 		machine_flavour=pages-64k
 		;;
-	modules) # nothing that a test may load is there before
+	modules | iommufd) # nothing that a test may load is there before; iommufd can be tested
 		machine_archs=(arm64)
 		machine_long=1
-		machine_flavour=debug+modules
+		machine_flavour=debug+long
 		machine_append='deferred_probe_timeout=12'
 		;;
 	vfio | vfio-long) # devices for user space, each behind a root port of its own, which can reset it
