@@ -13,6 +13,9 @@ $(call one-of,SERIES,all none)
 $(call one-of,LONG,0 1)
 $(call one-of,TOPIC,$(TOPICS))
 
+# A source is of one base.
+BASE := $(or $(BASE),$(if $(KERNEL_SRC)$(KERNEL_TARBALL),7.3))
+
 export ARCH BASE TOPIC SERIES LONG KERNEL_SRC KERNEL_TARBALL DEBIAN_MIRROR
 MAKEFLAGS += --no-print-directory
 
