@@ -5,6 +5,7 @@
  */
 #include <kunit/device.h>
 #include <kunit/test.h>
+#include <linux/dma-direct.h>
 #include <trace/events/dma.h>
 
 #define TEST_ORDER	4
@@ -188,6 +189,35 @@ static void cpu_access_never_bounces(struct kunit *test)
 }
 
 /* Pieces no longer than the importer takes, which make up the whole */
+/* What a device writes by its own addresses is what the CPU reads. */
+static void importer_writes(struct kunit *test)
+{
+	struct udmabuf_test *t = test->priv;
+	struct dma_buf_attachment *attach;
+	struct scatterlist *sg;
+	struct sg_table *sgt;
+	int i;
+
+	if (dma_max_mapping_size(t->importer) < SIZE_MAX)
+		kunit_skip(test, "every mapping bounces");
+
+	attach = dma_buf_attach(t->dmabuf, t->importer);
+	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, attach);
+	sgt = dma_buf_map_attachment_unlocked(attach, DMA_FROM_DEVICE);
+	KUNIT_EXPECT_NOT_ERR_OR_NULL(test, sgt);
+	if (!IS_ERR(sgt)) {
+		for_each_sgtable_dma_sg(sgt, sg, i)
+			memset(phys_to_virt(dma_to_phys(t->importer, sg_dma_address(sg))),
+			       0x5a, sg_dma_len(sg));
+		KUNIT_EXPECT_EQ(test, 0, dma_buf_begin_cpu_access(t->dmabuf, DMA_FROM_DEVICE));
+		KUNIT_EXPECT_NULL(test, memchr_inv(page_address(t->pages), 0x5a,
+						   PAGE_SIZE << TEST_ORDER));
+		KUNIT_EXPECT_EQ(test, 0, dma_buf_end_cpu_access(t->dmabuf, DMA_FROM_DEVICE));
+		dma_buf_unmap_attachment_unlocked(attach, sgt, DMA_FROM_DEVICE);
+	}
+	dma_buf_detach(t->dmabuf, attach);
+}
+
 static void importer_segments(struct kunit *test)
 {
 	struct udmabuf_test *t = test->priv;
@@ -236,6 +266,7 @@ static struct kunit_case udmabuf_test_cases[] = {
 	KUNIT_CASE(end_maps_nothing),
 	KUNIT_CASE(read_writes_back_first),
 	KUNIT_CASE(cpu_access_never_bounces),
+	KUNIT_CASE(importer_writes),
 	KUNIT_CASE(importer_segments),
 	KUNIT_CASE(segment_size),
 	{ }
