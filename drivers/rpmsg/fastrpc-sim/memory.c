@@ -137,7 +137,8 @@ static struct page *find_page(struct sim_bank *bank, u64 iova)
 		if (!phys)
 			return NULL;
 	}
-	return pfn_valid(PHYS_PFN(phys)) ? pfn_to_page(PHYS_PFN(phys)) : NULL;
+	/* Memory that the kernel must not map has struct pages too. */
+	return page_is_ram(PHYS_PFN(phys)) ? pfn_to_page(PHYS_PFN(phys)) : NULL;
 }
 
 static s32 access(struct sim_dsp *dsp, u64 addr, void *buf, size_t len, bool write)

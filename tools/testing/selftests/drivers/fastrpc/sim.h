@@ -145,7 +145,23 @@ static inline void sim_uri(char *uri, size_t size, const char *module)
 		 module, module);
 }
 
-/* How many IOMMU groups have a context bank in them. */
+/* Whether an IOMMU group has a domain that translates nothing. */
+static inline int sim_group_is_identity(const char *group)
+{
+	char path[300], type[32] = "";
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/sys/kernel/iommu_groups/%s/type", group);
+	f = fopen(path, "r");
+	if (f) {
+		if (!fgets(type, sizeof(type), f))
+			type[0] = '\0';
+		fclose(f);
+	}
+	return !strcmp(type, "identity\n");
+}
+
+/* How many IOMMU groups that translate have a context bank in them. */
 static inline int sim_groups(void)
 {
 	int groups = 0, n;
@@ -157,7 +173,7 @@ static inline int sim_groups(void)
 	if (!dir)
 		return 0;
 	while ((entry = readdir(dir))) {
-		if (entry->d_name[0] == '.')
+		if (entry->d_name[0] == '.' || sim_group_is_identity(entry->d_name))
 			continue;
 		snprintf(path, sizeof(path), "/sys/kernel/iommu_groups/%s/devices", entry->d_name);
 		devices = opendir(path);
