@@ -60,12 +60,24 @@ static int qda_contiguous_mmap(struct drm_gem_object *obj, struct vm_area_struct
 {
 	if (vma_is_cow_mapping(vma))
 		return -EINVAL;
-	vm_flags_set(vma, VM_DONTEXPAND | VM_DONTDUMP);
-	return remap_pfn_range(vma, vma->vm_start, PHYS_PFN(virt_to_phys(to_contiguous(obj)->mem)),
-			       vma->vm_end - vma->vm_start, vma->vm_page_prot);
+	vm_flags_set(vma, VM_PFNMAP | VM_DONTEXPAND | VM_DONTDUMP);
+	return 0;
+}
+
+/* Also after the device was unplugged, which takes pages out of all mappings. */
+static vm_fault_t qda_contiguous_fault(struct vm_fault *vmf)
+{
+	struct drm_gem_object *obj = vmf->vma->vm_private_data;
+	pgoff_t i = vmf->pgoff - drm_vma_node_start(&obj->vma_node);
+
+	if (i >= obj->size >> PAGE_SHIFT)
+		return VM_FAULT_SIGBUS;
+	return vmf_insert_pfn(vmf->vma, vmf->address,
+			      PHYS_PFN(virt_to_phys(to_contiguous(obj)->mem)) + i);
 }
 
 static const struct vm_operations_struct qda_contiguous_vm_ops = {
+	.fault = qda_contiguous_fault,
 	.open = drm_gem_vm_open,
 	.close = drm_gem_vm_close,
 };
@@ -95,7 +107,7 @@ struct drm_gem_object *qda_contiguous_create(struct qda_device *qda, size_t size
 	if (!contiguous)
 		return ERR_PTR(-ENOMEM);
 	/* The least that banks can address. */
-	contiguous->mem = alloc_pages_exact(size, GFP_KERNEL | GFP_DMA32 | __GFP_ZERO |
+	contiguous->mem = alloc_pages_exact(size, GFP_KERNEL_ACCOUNT | GFP_DMA32 | __GFP_ZERO |
 						  __GFP_NOWARN);
 	if (!contiguous->mem) {
 		kfree(contiguous);
