@@ -18,7 +18,7 @@
 /* The other driver of the same channels has this many; firmware may count on it. */
 #define QDA_MAX_SESSIONS	14
 /* Calls that are left for the kernel when every session has as many as it may. */
-#define QDA_KERNEL_CALLS	32
+#define QDA_KERNEL_CALLS	64
 #define QDA_CAPABILITIES	256
 
 struct qda_device;
@@ -31,7 +31,7 @@ struct dma_buf_attachment;
  * @sid_shift: where the number of a bank's stream is in a bus address
  * @dma_bits: how many bits a bank can address
  * @cdsp_dma_bits: the same, on a compute DSP
- * @poll: the DSP can be told to reply in memory
+ * @poll: every DSP can be told to reply in memory
  */
 struct qda_soc {
 	unsigned int sid_shift;
@@ -52,12 +52,12 @@ struct qda_transport_ops {
  * struct qda_bank - a context bank: a stream of DMA that an IOMMU translates
  * @dev: its device, on &qda_bus_type
  * @sid: number of its stream
- * @ready: its DMA is configured
+ * @error: why its DMA is not configured, 0 once it is
  */
 struct qda_bank {
 	struct device dev;
 	u32 sid;
-	bool ready;
+	int error;
 };
 
 /**
@@ -97,7 +97,8 @@ struct qda_heap {
  * @domain: &enum drm_qda_domain
  * @secure: signed user domains need privilege
  * @unsigned_pd: there can be unsigned ones
- * @contiguous: memory must be, as there are banks without IOMMU
+ * @poll: it can be told to reply in memory
+ * @contiguous: memory must be, as there are banks that no IOMMU translates for
  * @heap: memory of its static domains
  * @banks: its context banks
  * @nbanks: how many
@@ -111,10 +112,11 @@ struct qda_heap {
  * @sequence: counts calls
  * @dead: the DSP is gone
  * @reap: calls that the DSP ended after their callers had gone
- * @reap_work: frees these
- * @capability_lock: protects @capabilities
+ * @reap_work: frees these, and looks for those that are polled
+ * @capability_lock: protects what follows
  * @capabilities: what the DSP says of itself
- * @capabilities_valid: it has been asked
+ * @capabilities_asked: it has been asked, and need not be again
+ * @capabilities_error: what came of that
  */
 struct qda_device {
 	struct drm_device drm;
@@ -125,6 +127,7 @@ struct qda_device {
 	u32 domain;
 	bool secure;
 	bool unsigned_pd;
+	bool poll;
 	bool contiguous;
 	struct qda_heap heap;
 
@@ -142,12 +145,13 @@ struct qda_device {
 	u64 sequence;
 	bool dead;
 	struct list_head reap;
-	struct work_struct reap_work;
+	struct delayed_work reap_work;
 
 	/* capabilities */
 	struct mutex capability_lock;
 	u32 capabilities[QDA_CAPABILITIES];
-	bool capabilities_valid;
+	bool capabilities_asked;
+	int capabilities_error;
 };
 
 #define to_qda_device(ddev) container_of(ddev, struct qda_device, drm)
@@ -235,7 +239,7 @@ struct qda_call {
  * struct qda_range - what the DSP's program has mapped
  * @node: in &qda_session.ranges
  * @mapping: the buffer
- * @busy: the DSP is being asked to map or unmap it
+ * @busy: the DSP is being asked to map or unmap it, or has not answered
  * @heap: mapped for the domain's heap
  * @handle: what the DSP calls the buffer
  * @dsp_addr: where the program sees it
@@ -255,7 +259,7 @@ struct qda_range {
  * struct qda_session - a session
  * @ref: held by the file that made it, and by each call in use
  * @qda: the DSP
- * @slot: room that it takes
+ * @slot: room that it takes; NULL if it only serves to ask the DSP something
  * @node: in &qda_device.sessions
  * @orphan: the DSP has it, and only the end of the device drops it; protected
  *	by &qda_device.session_lock
@@ -266,6 +270,7 @@ struct qda_range {
  * @bank: where its memory is mapped; NULL when none is or can be any more
  * @mappings: buffers that are mapped
  * @ranges: what the DSP's program has mapped
+ * @nbusy: how many of them are busy
  * @call_pool: calls that are in use, and that are kept for later
  * @ncalls: how many of user space's are in use
  * @init_mem: memory that a user domain starts with
@@ -291,6 +296,7 @@ struct qda_session {
 	struct qda_bank *bank;
 	DECLARE_HASHTABLE(mappings, 6);
 	struct list_head ranges;
+	unsigned int nbusy;
 	struct list_head call_pool;
 	unsigned int ncalls;
 	void *init_mem;
@@ -306,7 +312,7 @@ int qda_bank_register_driver(void);
 void qda_bank_unregister_driver(void);
 int qda_banks_create(struct qda_device *qda, struct device *parent);
 void qda_banks_destroy(struct qda_device *qda);
-int qda_slots_add(struct qda_device *qda, struct qda_bank *bank, u32 sessions);
+void qda_slots_add(struct qda_device *qda, struct qda_bank *bank, u32 sessions);
 struct qda_slot *qda_slot_get(struct qda_device *qda);
 
 static inline u64 qda_bus_address(const struct qda_soc *soc, u32 sid, dma_addr_t addr)
@@ -314,9 +320,10 @@ static inline u64 qda_bus_address(const struct qda_soc *soc, u32 sid, dma_addr_t
 	return addr + ((u64)sid << soc->sid_shift);
 }
 
+/* Of a session whose lock is held and which is in its bank. */
 static inline u64 qda_session_address(struct qda_session *session, dma_addr_t addr)
 {
-	return qda_bus_address(session->qda->soc, session->slot->bank->sid, addr);
+	return qda_bus_address(session->qda->soc, session->bank->sid, addr);
 }
 
 /* qda_gem.c */
@@ -341,8 +348,10 @@ struct qda_mapping *qda_mapping_get(struct qda_session *session, struct drm_gem_
 void qda_mapping_put(struct qda_session *session, struct qda_mapping *mapping);
 void qda_mapping_close(struct qda_session *session, struct drm_gem_object *obj);
 void qda_mappings_unmap(struct qda_session *session);
-void qda_mapping_for_device(struct qda_session *session, struct qda_mapping *mapping);
-void qda_mapping_for_cpu(struct qda_session *session, struct qda_mapping *mapping);
+void qda_mapping_for_device(struct qda_session *session, struct qda_mapping *mapping, u64 offset,
+			    u64 len);
+void qda_mapping_for_cpu(struct qda_session *session, struct qda_mapping *mapping, u64 offset,
+			 u64 len);
 
 /* Of what lies within a payload, as the DSP's cache lines are. */
 #define QDA_ALIGN		128

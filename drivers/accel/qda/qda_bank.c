@@ -26,8 +26,6 @@ static struct qda_bank *to_bank(struct device *dev)
  */
 static int qda_bank_probe(struct device *dev)
 {
-	int ret;
-
 	/* Never go around the IOMMU that a bank shall be behind. */
 	if (of_property_present(dev->of_node, "iommus") && !device_iommu_mapped(dev))
 		return -EPROBE_DEFER;
@@ -35,11 +33,8 @@ static int qda_bank_probe(struct device *dev)
 	/* Buffers are one segment for the DSP, whatever their size. */
 	dma_set_max_seg_size(dev, UINT_MAX);
 	dma_set_seg_boundary(dev, ULONG_MAX);
-	ret = dma_set_mask_and_coherent(dev, *dev->dma_mask);
-	if (ret)
-		return ret;
-	to_bank(dev)->ready = true;
-	return 0;
+	to_bank(dev)->error = dma_set_mask_and_coherent(dev, *dev->dma_mask);
+	return to_bank(dev)->error;
 }
 
 static struct device_driver qda_bank_driver = {
@@ -83,6 +78,7 @@ static struct qda_bank *qda_bank_create(struct qda_device *qda, struct device *p
 	if (!alloc)
 		return ERR_PTR(-ENOMEM);
 	bank = &alloc->bank;
+	bank->error = -EPROBE_DEFER;
 	alloc->dma_mask = DMA_BIT_MASK(qda->domain == DRM_QDA_DOMAIN_CDSP ?
 				       qda->soc->cdsp_dma_bits : qda->soc->dma_bits);
 	device_initialize(&bank->dev);
@@ -110,17 +106,12 @@ static struct qda_bank *qda_bank_create(struct qda_device *qda, struct device *p
  * qda_slots_add() - add room for sessions
  * @qda: the DSP
  * @bank: where they map their memory
- * @sessions: how many
- *
- * Return: 0, or -ENOSPC if they are more than there can be
+ * @sessions: how many; those above %QDA_MAX_SESSIONS in all are left out
  */
-int qda_slots_add(struct qda_device *qda, struct qda_bank *bank, u32 sessions)
+void qda_slots_add(struct qda_device *qda, struct qda_bank *bank, u32 sessions)
 {
-	if (sessions > QDA_MAX_SESSIONS - qda->nslots)
-		return -ENOSPC;
-	while (sessions--)
+	while (sessions-- && qda->nslots < QDA_MAX_SESSIONS)
 		qda->slots[qda->nslots++].bank = bank;
-	return 0;
 }
 
 static bool qda_bank_in_use(struct qda_device *qda, struct qda_bank *bank)
@@ -161,24 +152,35 @@ struct qda_slot *qda_slot_get(struct qda_device *qda)
 	return found;
 }
 
+/* With an identity domain, addresses are physical although there is an IOMMU. */
+static bool qda_bank_is_translated(struct qda_bank *bank)
+{
+	struct iommu_domain *domain = iommu_get_domain_for_dev(&bank->dev);
+
+	return domain && domain->type != IOMMU_DOMAIN_IDENTITY;
+}
+
 static int qda_bank_add(struct qda_device *qda, struct device *parent, struct device_node *np)
 {
 	u32 sessions = 1;
 	struct qda_bank *bank;
 
-	if (qda->nbanks == QDA_MAX_SESSIONS)
-		return -ENOSPC;
+	if (qda->nslots == QDA_MAX_SESSIONS) {
+		dev_warn(parent, "%pOF is one too many\n", np);
+		return 0;
+	}
 	bank = qda_bank_create(qda, parent, np);
 	if (IS_ERR(bank))
 		return PTR_ERR(bank);
 	qda->banks[qda->nbanks++] = bank;
 
-	if (!bank->ready)
-		return dev_err_probe(parent, -EPROBE_DEFER, "%pOF is not ready\n", np);
-	if (!device_iommu_mapped(&bank->dev))
+	if (bank->error)
+		return dev_err_probe(parent, bank->error, "%pOF is not ready\n", np);
+	if (!qda_bank_is_translated(bank))
 		qda->contiguous = true;
 	of_property_read_u32(np, "qcom,nsessions", &sessions);
-	return qda_slots_add(qda, bank, max(sessions, 1U));
+	qda_slots_add(qda, bank, max(sessions, 1U));
+	return 0;
 }
 
 /**
@@ -210,10 +212,11 @@ destroy:
 /**
  * qda_banks_destroy() - remove the context banks of a DSP
  * @qda: the DSP, for which nothing is mapped
+ *
+ * Queries that are under way may count the slots still; nobody takes one.
  */
 void qda_banks_destroy(struct qda_device *qda)
 {
 	while (qda->nbanks)
 		device_unregister(&qda->banks[--qda->nbanks]->dev);
-	qda->nslots = 0;
 }

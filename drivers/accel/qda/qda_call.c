@@ -18,6 +18,7 @@
 #define QDA_TIMEOUT	(10 * HZ)
 #define QDA_POLL_US	10000
 #define QDA_POLL_AGAIN	(HZ / 50)
+#define QDA_POLL_REAP	(HZ / 5)
 
 static size_t inline_start(unsigned int nargs)
 {
@@ -163,6 +164,12 @@ static void recycle(struct qda_call *call)
 	qda_session_put(session);
 }
 
+static bool may_poll(struct qda_call *call)
+{
+	return call->session->poll && !call->kernel && call->module > QDA_MODULE_FIXED &&
+	       call->session->pd == QDA_PD_USER;
+}
+
 /**
  * qda_call_put() - leave a call
  * @call: the call; if the DSP has it still, it keeps what it needs until it replies
@@ -172,6 +179,9 @@ void qda_call_put(struct qda_call *call)
 	scoped_guard(spinlock_irqsave, &call->session->qda->call_lock) {
 		if (call->sent && !call->done) {
 			call->abandoned = true;
+			if (may_poll(call))
+				schedule_delayed_work(&call->session->qda->reap_work,
+						      QDA_POLL_REAP);
 			return;
 		}
 	}
@@ -248,9 +258,12 @@ static int prepare(struct qda_call *call, struct qda_request *request)
 	guard(mutex)(&session->lock);
 	if (!session->bank)
 		return -EPIPE;
+	/* Outputs too: lines that the CPU writes back later must not undo what the DSP wrote. */
 	for (i = 0; i < call->nargs; i++)
 		if (call->mappings[i])
-			qda_mapping_for_device(session, call->mappings[i]);
+			qda_mapping_for_device(session, call->mappings[i],
+					       call->args[i].addr - call->mappings[i]->addr,
+					       call->args[i].len);
 	qda_payload_write(call->payload, call->scalars, call->args);
 	request->tid = cpu_to_le32(task_pid_nr(current));
 	request->module = cpu_to_le32(call->module);
@@ -284,7 +297,7 @@ static int add_call(struct qda_device *qda, struct qda_call *call)
  * @client_id: the session, or 0 for what the kernel asks for itself
  *
  * Return: 0; -EPIPE if the DSP is gone, -EBUSY if it has too many calls, or
- * what the transport returns
+ * what the transport returns, but never -ETIMEDOUT: the DSP has no such call
  */
 int qda_call_send(struct qda_call *call, u32 client_id)
 {
@@ -313,7 +326,7 @@ int qda_call_send(struct qda_call *call, u32 client_id)
 			qda->calls[call->id] = NULL;
 		call->done = true;
 	}
-	return ret;
+	return ret == -ETIMEDOUT ? -EAGAIN : ret;
 }
 
 /* The call is over. */
@@ -324,7 +337,7 @@ static void end(struct qda_device *qda, struct qda_call *call)
 	call->done = true;
 	if (call->abandoned) {
 		list_add_tail(&call->reap, &qda->reap);
-		schedule_work(&qda->reap_work);
+		mod_delayed_work(system_percpu_wq, &qda->reap_work, 0);
 	} else {
 		complete(&call->ended);
 	}
@@ -356,8 +369,11 @@ void qda_receive(struct qda_device *qda, u64 ctx, s32 result)
 	end(qda, call);
 }
 
-static bool is_done(struct qda_call *call, const __le32 *word)
+/* The payload is there until the call is out of &qda_device.calls. */
+static bool is_done(struct qda_call *call)
 {
+	const __le32 *word = call->payload + qda_payload_poll_word(call->nargs);
+
 	return le32_to_cpu(READ_ONCE(*word)) == QDA_POLL_DONE || READ_ONCE(call->done);
 }
 
@@ -365,26 +381,18 @@ static bool is_done(struct qda_call *call, const __le32 *word)
 static void poll_reply(struct qda_call *call, unsigned int us)
 {
 	struct qda_device *qda = call->session->qda;
-	const __le32 *word;
 	bool done;
 	int idx;
 
 	/* The payload stays until the device is unplugged. */
 	if (!drm_dev_enter(&qda->drm, &idx))
 		return;
-	word = call->payload + qda_payload_poll_word(call->nargs);
-	if (!read_poll_timeout_atomic(is_done, done, done, 1, us, false, call, word)) {
+	if (!read_poll_timeout_atomic(is_done, done, done, 1, us, false, call)) {
 		guard(spinlock_irqsave)(&qda->call_lock);
 		if (!call->done)
 			end(qda, call);
 	}
 	drm_dev_exit(idx);
-}
-
-static bool may_poll(struct qda_call *call)
-{
-	return call->session->poll && !call->kernel && call->module > QDA_MODULE_FIXED &&
-	       call->session->pd == QDA_PD_USER;
 }
 
 /* A reply in memory wakes nobody: after a while, look for it now and then. */
@@ -431,8 +439,10 @@ int qda_call_wait(struct qda_call *call, bool interruptible)
 	if (!session->bank)
 		return -EPIPE;
 	for (i = 0; i < call->nargs; i++)
-		if (call->mappings[i])
-			qda_mapping_for_cpu(session, call->mappings[i]);
+		if (call->mappings[i] && qda_scalars_is_output(call->scalars, i))
+			qda_mapping_for_cpu(session, call->mappings[i],
+					    call->args[i].addr - call->mappings[i]->addr,
+					    call->args[i].len);
 	return 0;
 }
 
@@ -475,12 +485,34 @@ int qda_call_read(struct qda_call *call, const void *from, void *to, size_t len)
 	return 0;
 }
 
+/* End the abandoned calls that have their reply in memory; true if others may get it yet. */
+static bool poll_abandoned(struct qda_device *qda)
+{
+	struct qda_call *call;
+	bool left = false;
+	unsigned int id;
+
+	guard(spinlock_irqsave)(&qda->call_lock);
+	for (id = 1; id <= QDA_MAX_ID; id++) {
+		call = qda->calls[id];
+		if (!call || !call->abandoned || !may_poll(call))
+			continue;
+		if (is_done(call))
+			end(qda, call);
+		else
+			left = true;
+	}
+	return left;
+}
+
 static void reap(struct work_struct *work)
 {
-	struct qda_device *qda = container_of(work, struct qda_device, reap_work);
+	struct qda_device *qda = container_of(work, struct qda_device, reap_work.work);
 	struct qda_call *call, *tmp;
 	LIST_HEAD(calls);
 
+	if (poll_abandoned(qda))
+		schedule_delayed_work(&qda->reap_work, QDA_POLL_REAP);
 	scoped_guard(spinlock_irqsave, &qda->call_lock)
 		list_splice_init(&qda->reap, &calls);
 	list_for_each_entry_safe(call, tmp, &calls, reap)
@@ -491,14 +523,15 @@ void qda_calls_init(struct qda_device *qda)
 {
 	spin_lock_init(&qda->call_lock);
 	INIT_LIST_HEAD(&qda->reap);
-	INIT_WORK(&qda->reap_work, reap);
+	INIT_DELAYED_WORK(&qda->reap_work, reap);
 }
 
 /**
- * qda_calls_end() - end the calls of a session that the DSP has no longer
+ * qda_calls_end() - end the calls of a session that the DSP has released
  * @session: the session
  *
  * It should have replied to them. Those that were to be polled it may have not.
+ * The kernel's own ran elsewhere, and may do so still.
  */
 void qda_calls_end(struct qda_session *session)
 {
@@ -509,7 +542,7 @@ void qda_calls_end(struct qda_session *session)
 	guard(spinlock_irqsave)(&qda->call_lock);
 	for (id = 1; id <= QDA_MAX_ID; id++) {
 		call = qda->calls[id];
-		if (!call || call->session != session)
+		if (!call || call->session != session || call->kernel)
 			continue;
 		call->error = -EPIPE;
 		end(qda, call);
@@ -537,5 +570,6 @@ void qda_calls_kill(struct qda_device *qda)
 			end(qda, call);
 		}
 	}
-	flush_work(&qda->reap_work);
+	cancel_delayed_work_sync(&qda->reap_work);
+	reap(&qda->reap_work.work);
 }

@@ -22,6 +22,18 @@
 			 DRM_QDA_SESSION_UNSIGNED | DRM_QDA_SESSION_ADAPTIVE_QOS | \
 			 DRM_QDA_SESSION_SYSTEM | DRM_QDA_SESSION_PRIVILEGED)
 
+/* The same for 32-bit and for 64-bit programs. */
+static_assert(sizeof(struct drm_qda_device) == 48);
+static_assert(sizeof(struct drm_qda_query) == 16);
+static_assert(sizeof(struct drm_qda_gem_create) == 16);
+static_assert(sizeof(struct drm_qda_gem_mmap_offset) == 16);
+static_assert(sizeof(struct drm_qda_session_create) == 56);
+static_assert(sizeof(struct drm_qda_session_release) == 8);
+static_assert(sizeof(struct drm_qda_arg) == 24);
+static_assert(sizeof(struct drm_qda_invoke) == 24);
+static_assert(sizeof(struct drm_qda_map) == 40);
+static_assert(sizeof(struct drm_qda_unmap) == 24);
+
 /**
  * struct qda_file - an open file
  * @lock: protects @session; taken before any lock of a session
@@ -64,6 +76,19 @@ void qda_gem_close(struct drm_gem_object *obj, struct drm_file *file)
 		qda_mapping_close(session, obj);
 }
 
+/*
+ * A handle that is closed while its buffer is being mapped may be closed before
+ * there is a mapping for qda_gem_close() to find.
+ */
+static void check_handle(struct drm_file *file, u32 handle, struct qda_session *session,
+			 struct drm_gem_object *obj)
+{
+	struct drm_gem_object *now __free(put_object) = drm_gem_object_lookup(file, handle);
+
+	if (now != obj)
+		qda_mapping_close(session, obj);
+}
+
 static void fill_device(struct qda_device *qda, struct drm_qda_device *device)
 {
 	unsigned int i;
@@ -74,7 +99,7 @@ static void fill_device(struct qda_device *qda, struct drm_qda_device *device)
 		device->flags |= DRM_QDA_DEVICE_SECURE;
 	if (qda->unsigned_pd)
 		device->flags |= DRM_QDA_DEVICE_UNSIGNED;
-	if (qda->soc->poll)
+	if (qda->poll)
 		device->flags |= DRM_QDA_DEVICE_POLL;
 	if (qda_heap_usable(qda))
 		device->flags |= DRM_QDA_DEVICE_STATIC;
@@ -169,7 +194,7 @@ static int check_create(struct qda_device *qda, const struct drm_qda_session_cre
 		return -EINVAL;
 	if (named && !qda_heap_usable(qda))
 		return -EOPNOTSUPP;
-	if (request->flags & DRM_QDA_SESSION_POLL && !qda->soc->poll)
+	if (request->flags & DRM_QDA_SESSION_POLL && !qda->poll)
 		return -EOPNOTSUPP;
 	return 0;
 }
@@ -209,8 +234,13 @@ static int create_session(struct qda_device *qda, struct drm_qda_session_create 
 	kfree(name);
 	if (IS_ERR(session))
 		return PTR_ERR(session);
-	guard(mutex)(&qfile->lock);
-	qfile->session = session;
+	/* From here on, another thread may release it. */
+	kref_get(&session->ref);
+	scoped_guard(mutex, &qfile->lock)
+		qfile->session = session;
+	if (shell)
+		check_handle(file, request->shell_handle, session, shell);
+	qda_session_put(session);
 	return 0;
 }
 
@@ -261,6 +291,7 @@ static int set_arg(struct qda_call *call, unsigned int i, const struct drm_qda_a
 		   struct drm_file *file)
 {
 	struct drm_gem_object *obj __free(put_object) = NULL;
+	int ret;
 
 	if (arg->flags)
 		return -EINVAL;
@@ -269,7 +300,10 @@ static int set_arg(struct qda_call *call, unsigned int i, const struct drm_qda_a
 	obj = drm_gem_object_lookup(file, arg->handle);
 	if (!obj)
 		return -ENOENT;
-	return qda_call_set_arg(call, i, obj, arg->handle, arg->offset, arg->length);
+	ret = qda_call_set_arg(call, i, obj, arg->handle, arg->offset, arg->length);
+	if (!ret)
+		check_handle(file, arg->handle, call->session, obj);
+	return ret;
 }
 
 static int set_args(struct qda_call *call, u64 args, struct drm_file *file)
@@ -336,6 +370,7 @@ static int qda_ioctl_map(struct drm_device *drm, void *data, struct drm_file *fi
 	struct qda_session *session __free(put_session) = NULL;
 	struct drm_gem_object *obj __free(put_object) = NULL;
 	struct drm_qda_map *request = data;
+	int ret;
 
 	if (request->pad || !is_map_type(request->type) ||
 	    !PAGE_ALIGNED(request->offset) || !PAGE_ALIGNED(request->length))
@@ -348,8 +383,10 @@ static int qda_ioctl_map(struct drm_device *drm, void *data, struct drm_file *fi
 	obj = drm_gem_object_lookup(file, request->handle);
 	if (!obj)
 		return -ENOENT;
-	return qda_range_map(session, obj, request->handle, request->type, request->offset,
-			     request->length, &request->dsp_address, &request->result);
+	ret = qda_range_map(session, obj, request->handle, request->type, request->offset,
+			    request->length, &request->dsp_address, &request->result);
+	check_handle(file, request->handle, session, obj);
+	return ret;
 }
 
 static int qda_ioctl_unmap(struct drm_device *drm, void *data, struct drm_file *file)

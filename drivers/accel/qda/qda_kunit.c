@@ -30,6 +30,14 @@ static void qda_test_scalars(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, DRM_QDA_SCALARS(2, 1, 0, 0, 0), 0x02010000);
 	/* What does not fit is cut off, and changes nothing else. */
 	KUNIT_EXPECT_EQ(test, DRM_QDA_SCALARS(32, 256, 256, 16, 16), 0);
+
+	/* In, out, out, in by handle, out by handle. */
+	scalars = DRM_QDA_SCALARS(2, 1, 2, 1, 1);
+	KUNIT_EXPECT_FALSE(test, qda_scalars_is_output(scalars, 0));
+	KUNIT_EXPECT_TRUE(test, qda_scalars_is_output(scalars, 1));
+	KUNIT_EXPECT_TRUE(test, qda_scalars_is_output(scalars, 2));
+	KUNIT_EXPECT_FALSE(test, qda_scalars_is_output(scalars, 3));
+	KUNIT_EXPECT_TRUE(test, qda_scalars_is_output(scalars, 4));
 }
 
 static void qda_test_context(struct kunit *test)
@@ -108,6 +116,7 @@ struct qda_test {
 	u64 masks[2];
 	struct qda_request request;
 	unsigned int requests;
+	bool refuse;
 	int error;
 };
 
@@ -117,6 +126,8 @@ static int qda_test_send(struct qda_device *qda, const struct qda_request *reque
 
 	priv->request = *request;
 	priv->requests++;
+	if (priv->refuse)
+		qda_receive(qda, le64_to_cpu(request->ctx), -1);
 	return priv->error;
 }
 
@@ -164,8 +175,8 @@ static int qda_test_init(struct kunit *test)
 	qda_calls_init(qda);
 	qda_test_init_bank(priv, 0);
 	qda_test_init_bank(priv, 1);
-	KUNIT_ASSERT_EQ(test, qda_slots_add(qda, &priv->banks[0], 2), 0);
-	KUNIT_ASSERT_EQ(test, qda_slots_add(qda, &priv->banks[1], 1), 0);
+	qda_slots_add(qda, &priv->banks[0], 2);
+	qda_slots_add(qda, &priv->banks[1], 1);
 	priv->qda = qda;
 	test->priv = priv;
 	return 0;
@@ -211,9 +222,8 @@ static void qda_test_sessions(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, session[1]->client_id, 3);
 	for (i = 0; i < 3; i++)
 		qda_session_put(session[i]);
-	KUNIT_EXPECT_EQ(test, qda_slots_add(priv->qda, &priv->banks[0], QDA_MAX_SESSIONS - 2),
-			-ENOSPC);
-	KUNIT_EXPECT_EQ(test, priv->qda->nslots, 3);
+	qda_slots_add(priv->qda, &priv->banks[0], QDA_MAX_SESSIONS - 2);
+	KUNIT_EXPECT_EQ(test, priv->qda->nslots, QDA_MAX_SESSIONS);
 }
 
 static struct qda_call *qda_test_call(struct kunit *test, struct qda_session *session)
@@ -294,8 +304,55 @@ static void qda_test_abandoned(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, priv->qda->slots[0].used);
 	KUNIT_EXPECT_NOT_NULL(test, call->payload);
 	qda_receive(priv->qda, le64_to_cpu(priv->request.ctx), 0);
-	flush_work(&priv->qda->reap_work);
+	flush_delayed_work(&priv->qda->reap_work);
 	KUNIT_EXPECT_TRUE(test, list_empty(&priv->qda->sessions));
+	KUNIT_EXPECT_FALSE(test, priv->qda->slots[0].used);
+}
+
+/* So it is with a reply in memory, which nobody waits for any more. */
+static void qda_test_abandoned_poll(struct kunit *test)
+{
+	struct qda_session *session = qda_test_session(test);
+	struct qda_test *priv = test->priv;
+	struct qda_call *call;
+	__le32 *word;
+
+	session->poll = true;
+	call = qda_call_get(session, false, QDA_MODULE_FIXED + 1, 0, 0);
+	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, call);
+	word = call->payload + qda_payload_poll_word(0);
+	KUNIT_ASSERT_EQ(test, qda_call_send(call, session->client_id), 0);
+	qda_call_put(call);
+	qda_session_put(session);
+	flush_delayed_work(&priv->qda->reap_work);
+	KUNIT_EXPECT_TRUE(test, priv->qda->slots[0].used);
+	*word = cpu_to_le32(QDA_POLL_DONE);
+	flush_delayed_work(&priv->qda->reap_work);
+	KUNIT_EXPECT_FALSE(test, priv->qda->slots[0].used);
+}
+
+/* A DSP that knows of no such session yet may have calls of it that are under way. */
+static void qda_test_refused_end(struct kunit *test)
+{
+	struct qda_session *session = qda_test_session(test);
+	struct qda_test *priv = test->priv;
+	struct qda_call *call;
+	s32 result;
+	u64 ctx;
+
+	call = qda_call_get(session, true, QDA_MODULE_PROCESS, 0, 0);
+	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, call);
+	KUNIT_ASSERT_EQ(test, qda_call_send(call, 0), 0);
+	ctx = le64_to_cpu(priv->request.ctx);
+	qda_call_put(call);
+	priv->refuse = true;
+	KUNIT_EXPECT_EQ(test, qda_session_end(session, &result), -EREMOTEIO);
+	KUNIT_EXPECT_EQ(test, result, -1);
+	qda_session_put(session);
+	KUNIT_EXPECT_TRUE(test, priv->qda->slots[0].used);
+	KUNIT_EXPECT_NOT_NULL(test, call->payload);
+	qda_receive(priv->qda, ctx, 0);
+	flush_delayed_work(&priv->qda->reap_work);
 	KUNIT_EXPECT_FALSE(test, priv->qda->slots[0].used);
 }
 
@@ -326,14 +383,20 @@ static void qda_test_dead(struct kunit *test)
 
 static void qda_test_transport_error(struct kunit *test)
 {
+	/* -ETIMEDOUT is for calls that the DSP has. */
+	const int errors[][2] = { { -EINVAL, -EINVAL }, { -ETIMEDOUT, -EAGAIN } };
 	struct qda_session *session = qda_test_session(test);
-	struct qda_call *call = qda_test_call(test, session);
 	struct qda_test *priv = test->priv;
+	struct qda_call *call;
+	unsigned int i;
 
-	priv->error = -EAGAIN;
-	KUNIT_EXPECT_EQ(test, qda_call_send(call, 1), -EAGAIN);
-	KUNIT_EXPECT_NULL(test, memchr_inv(priv->qda->calls, 0, sizeof(priv->qda->calls)));
-	qda_call_put(call);
+	for (i = 0; i < ARRAY_SIZE(errors); i++) {
+		call = qda_test_call(test, session);
+		priv->error = errors[i][0];
+		KUNIT_EXPECT_EQ(test, qda_call_send(call, 1), errors[i][1]);
+		KUNIT_EXPECT_NULL(test, memchr_inv(priv->qda->calls, 0, sizeof(priv->qda->calls)));
+		qda_call_put(call);
+	}
 	qda_session_put(session);
 }
 
@@ -358,6 +421,47 @@ static void qda_test_too_many_calls(struct kunit *test)
 	qda_session_put(session);
 }
 
+static void qda_test_too_many_ids(struct kunit *test)
+{
+	struct qda_call **calls = kunit_kcalloc(test, QDA_MAX_ID + 1, sizeof(*calls), GFP_KERNEL);
+	struct qda_session *session = qda_test_session(test);
+	struct qda_test *priv = test->priv;
+	unsigned int i;
+
+	KUNIT_ASSERT_NOT_NULL(test, calls);
+	for (i = 0; i <= QDA_MAX_ID; i++) {
+		calls[i] = qda_call_get(session, true, QDA_MODULE_PROCESS, 0, 0);
+		KUNIT_ASSERT_NOT_ERR_OR_NULL(test, calls[i]);
+		KUNIT_EXPECT_EQ(test, qda_call_send(calls[i], 0), i < QDA_MAX_ID ? 0 : -EBUSY);
+	}
+	KUNIT_EXPECT_EQ(test, FIELD_GET(QDA_CTX_ID, le64_to_cpu(priv->request.ctx)), QDA_MAX_ID);
+	qda_calls_kill(priv->qda);
+	for (i = 0; i <= QDA_MAX_ID; i++)
+		qda_call_put(calls[i]);
+	qda_session_put(session);
+}
+
+static void qda_test_args(struct kunit *test)
+{
+	struct drm_gem_object *obj = kunit_kzalloc(test, sizeof(*obj), GFP_KERNEL);
+	struct qda_session *session = qda_test_session(test);
+	struct qda_call *call;
+
+	KUNIT_ASSERT_NOT_NULL(test, obj);
+	/* Input, and input by handle. */
+	call = qda_call_get(session, false, 9, DRM_QDA_SCALARS(2, 1, 0, 1, 0), 0);
+	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, call);
+	obj->size = 4096;
+	KUNIT_EXPECT_EQ(test, qda_call_set_arg(call, 0, obj, 1, 0, 4097), -EINVAL);
+	KUNIT_EXPECT_EQ(test, qda_call_set_arg(call, 0, obj, 1, 4096, 1), -EINVAL);
+	KUNIT_EXPECT_EQ(test, qda_call_set_arg(call, 0, obj, 1, U64_MAX, 2), -EINVAL);
+	KUNIT_EXPECT_EQ(test, qda_call_set_arg(call, 0, obj, 1, 2, U64_MAX), -EINVAL);
+	obj->size = SIZE_MAX;
+	KUNIT_EXPECT_EQ(test, qda_call_set_arg(call, 1, obj, 1, 0, BIT_ULL(32)), -EINVAL);
+	qda_call_put(call);
+	qda_session_put(session);
+}
+
 static struct kunit_case qda_wire_cases[] = {
 	KUNIT_CASE(qda_test_scalars),
 	KUNIT_CASE(qda_test_context),
@@ -377,9 +481,13 @@ static struct kunit_case qda_call_cases[] = {
 	KUNIT_CASE(qda_test_request),
 	KUNIT_CASE(qda_test_replies),
 	KUNIT_CASE(qda_test_abandoned),
+	KUNIT_CASE(qda_test_abandoned_poll),
+	KUNIT_CASE(qda_test_refused_end),
 	KUNIT_CASE(qda_test_dead),
 	KUNIT_CASE(qda_test_transport_error),
 	KUNIT_CASE(qda_test_too_many_calls),
+	KUNIT_CASE(qda_test_too_many_ids),
+	KUNIT_CASE(qda_test_args),
 	{ }
 };
 

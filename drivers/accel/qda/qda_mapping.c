@@ -212,24 +212,48 @@ void qda_mappings_unmap(struct qda_session *session)
 	}
 }
 
+/*
+ * Page by page, as what is contiguous for the bank need not be so in memory.
+ * Importers of a dma-buf leave this to the exporter.
+ */
+static void sync(struct qda_session *session, struct qda_mapping *mapping, u64 offset, u64 len,
+		 void (*sync_page)(struct device *dev, dma_addr_t addr, size_t size,
+				   enum dma_data_direction dir))
+{
+	dma_addr_t addr = sg_dma_address(mapping->sgt->sgl) + offset;
+	struct device *bank = &session->bank->dev;
+	size_t n;
+
+	if (mapping->attach || !dma_need_sync(bank, addr))
+		return;
+	for (; len; addr += n, len -= n) {
+		n = min_t(u64, len, PAGE_SIZE - offset_in_page(addr));
+		sync_page(bank, addr, n, DMA_BIDIRECTIONAL);
+	}
+}
+
 /**
  * qda_mapping_for_device() - let the DSP see what the CPU wrote
  * @session: its session, whose lock is held and which is in its bank
- * @mapping: the mapping; importers of a dma-buf leave this to the exporter
+ * @mapping: the mapping
+ * @offset: where the part of the buffer begins that the DSP may use
+ * @len: its length in bytes
  */
-void qda_mapping_for_device(struct qda_session *session, struct qda_mapping *mapping)
+void qda_mapping_for_device(struct qda_session *session, struct qda_mapping *mapping, u64 offset,
+			    u64 len)
 {
-	if (!mapping->attach)
-		dma_sync_sgtable_for_device(&session->bank->dev, mapping->sgt, DMA_BIDIRECTIONAL);
+	sync(session, mapping, offset, len, dma_sync_single_for_device);
 }
 
 /**
  * qda_mapping_for_cpu() - let the CPU see what the DSP wrote
  * @session: its session, whose lock is held and which is in its bank
  * @mapping: the mapping
+ * @offset: where the part of the buffer begins that the DSP wrote
+ * @len: its length in bytes
  */
-void qda_mapping_for_cpu(struct qda_session *session, struct qda_mapping *mapping)
+void qda_mapping_for_cpu(struct qda_session *session, struct qda_mapping *mapping, u64 offset,
+			 u64 len)
 {
-	if (!mapping->attach)
-		dma_sync_sgtable_for_cpu(&session->bank->dev, mapping->sgt, DMA_BIDIRECTIONAL);
+	sync(session, mapping, offset, len, dma_sync_single_for_cpu);
 }

@@ -91,10 +91,24 @@ static int unmap(struct qda_session *session, struct qda_range *range, s32 *resu
 static void free_range(struct qda_session *session, struct qda_range *range)
 {
 	scoped_guard(mutex, &session->lock) {
+		session->nbusy -= range->busy;
 		list_del(&range->node);
 		qda_mapping_put(session, range->mapping);
 	}
 	kfree(range);
+}
+
+/* The kernel's calls are for all sessions, and one more of each ends it. */
+static bool too_many_busy(struct qda_session *session)
+{
+	return session->nbusy >= QDA_KERNEL_CALLS / session->qda->nslots - 1;
+}
+
+static void set_busy(struct qda_session *session, struct qda_range *range, bool busy)
+{
+	lockdep_assert_held(&session->lock);
+	range->busy = busy;
+	session->nbusy += busy ? 1 : -1;
 }
 
 /**
@@ -108,8 +122,8 @@ static void free_range(struct qda_session *session, struct qda_range *range)
  * @dsp_addr: where to put the address that the program sees it at
  * @result: where to put what the DSP says of it
  *
- * Return: 0, -EINVAL if the buffer has no such range, or an error of
- * qda_mapping_get() or qda_call_kernel()
+ * Return: 0, -EINVAL if the buffer has no such range, -EBUSY if the session has
+ * too many that are busy, or an error of qda_mapping_get() or qda_call_kernel()
  */
 int qda_range_map(struct qda_session *session, struct drm_gem_object *obj, u32 handle, u32 type,
 		  u64 offset, u64 len, u64 *dsp_addr, s32 *result)
@@ -126,15 +140,16 @@ int qda_range_map(struct qda_session *session, struct drm_gem_object *obj, u32 h
 	range->heap = type == DRM_QDA_MAP_HEAP;
 	range->handle = handle;
 	range->len = len;
-	range->busy = true;
 
 	scoped_guard(mutex, &session->lock) {
-		range->mapping = qda_mapping_get(session, obj);
+		range->mapping = too_many_busy(session) ? ERR_PTR(-EBUSY) :
+							  qda_mapping_get(session, obj);
 		if (IS_ERR(range->mapping)) {
 			ret = PTR_ERR(range->mapping);
 		} else {
 			addr = range->mapping->addr + offset;
 			list_add_tail(&range->node, &session->ranges);
+			set_busy(session, range, true);
 		}
 	}
 	if (ret) {
@@ -146,7 +161,7 @@ int qda_range_map(struct qda_session *session, struct drm_gem_object *obj, u32 h
 	if (!ret) {
 		*dsp_addr = range->dsp_addr;
 		scoped_guard(mutex, &session->lock)
-			range->busy = false;
+			set_busy(session, range, false);
 	} else if (ret != -ETIMEDOUT) {
 		free_range(session, range);
 	}
@@ -159,13 +174,15 @@ static struct qda_range *take_range(struct qda_session *session, u64 dsp_addr, u
 	struct qda_range *range;
 
 	guard(mutex)(&session->lock);
+	if (too_many_busy(session))
+		return ERR_PTR(-EBUSY);
 	list_for_each_entry(range, &session->ranges, node) {
 		if (range->busy || range->dsp_addr != dsp_addr || range->len != len)
 			continue;
-		range->busy = true;
+		set_busy(session, range, true);
 		return range;
 	}
-	return NULL;
+	return ERR_PTR(-EINVAL);
 }
 
 /**
@@ -175,23 +192,26 @@ static struct qda_range *take_range(struct qda_session *session, u64 dsp_addr, u
  * @len: its length in bytes
  * @result: where to put what the DSP says of it
  *
- * Return: 0, -EINVAL if there is no such range, or an error of
- * qda_call_kernel(), with which it stays mapped
+ * Return: 0, -EINVAL if there is no such range, -EBUSY if the session has too
+ * many that are busy, or an error of qda_call_kernel(), with which it stays mapped
  */
 int qda_range_unmap(struct qda_session *session, u64 dsp_addr, u64 len, s32 *result)
 {
 	struct qda_range *range = take_range(session, dsp_addr, len);
 	int ret;
 
-	if (!range)
-		return -EINVAL;
+	if (IS_ERR(range))
+		return PTR_ERR(range);
 	ret = unmap(session, range, result);
 	if (!ret) {
 		free_range(session, range);
 		return 0;
 	}
+	/* What the DSP may unmap yet cannot be unmapped again: its address may be another's. */
+	if (ret == -ETIMEDOUT)
+		return ret;
 	scoped_guard(mutex, &session->lock)
-		range->busy = false;
+		set_busy(session, range, false);
 	return ret;
 }
 

@@ -52,6 +52,21 @@ static const struct {
 	{ "gdsp", DRM_QDA_DOMAIN_GDSP },
 };
 
+/* SoCs that have the default compatible, and can poll. New ones have a compatible that says so. */
+static const struct of_device_id qda_poll_machines[] = {
+	{ .compatible = "qcom,milos" },
+	{ .compatible = "qcom,qcs8300" },
+	{ .compatible = "qcom,sa8775p" },
+	{ .compatible = "qcom,sar2130p" },
+	{ .compatible = "qcom,sm8450" },
+	{ .compatible = "qcom,sm8550" },
+	{ .compatible = "qcom,sm8650" },
+	{ .compatible = "qcom,sm8750" },
+	{ .compatible = "qcom,x1e80100" },
+	{ .compatible = "qcom,x1p42100" },
+	{ }
+};
+
 static int qda_identify(struct qda_device *qda, struct device *dev)
 {
 	const char *label;
@@ -74,6 +89,7 @@ static int qda_identify(struct qda_device *qda, struct device *dev)
 	qda->secure = !of_property_read_bool(dev->of_node, "qcom,non-secure-domain");
 	qda->unsigned_pd = qda->domain == DRM_QDA_DOMAIN_CDSP ||
 			   qda->domain == DRM_QDA_DOMAIN_GDSP;
+	qda->poll = qda->soc->poll || of_machine_get_match(qda_poll_machines);
 	return 0;
 }
 

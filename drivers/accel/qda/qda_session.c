@@ -25,17 +25,10 @@
 #define QDA_END_TRIES		50
 #define QDA_END_PAUSE_MS	20
 
-/**
- * qda_session_new() - take room for a session, which the DSP does not know of yet
- * @qda: the DSP
- *
- * Return: the session, or an error pointer: -EBUSY if there is no room, -ENODEV
- * if the device is gone, or -ENOMEM
- */
-struct qda_session *qda_session_new(struct qda_device *qda)
+static struct qda_session *new_session(struct qda_device *qda, bool own_slot)
 {
 	struct qda_session *session;
-	struct qda_slot *slot;
+	struct qda_slot *slot = NULL;
 
 	session = kzalloc_obj(*session);
 	if (!session)
@@ -52,18 +45,32 @@ struct qda_session *qda_session_new(struct qda_device *qda)
 		kfree(session);
 		return ERR_PTR(-ENODEV);
 	}
-	slot = qda_slot_get(qda);
-	if (!slot) {
-		kfree(session);
-		return ERR_PTR(-EBUSY);
+	if (own_slot) {
+		slot = qda_slot_get(qda);
+		if (!slot) {
+			kfree(session);
+			return ERR_PTR(-EBUSY);
+		}
+		session->client_id = slot - qda->slots + 1;
 	}
 	session->qda = qda;
 	session->slot = slot;
-	session->client_id = slot - qda->slots + 1;
-	session->bank = slot->bank;
+	session->bank = slot ? slot->bank : qda->slots[0].bank;
 	list_add_tail(&session->node, &qda->sessions);
 	drm_dev_get(&qda->drm);
 	return session;
+}
+
+/**
+ * qda_session_new() - take room for a session, which the DSP does not know of yet
+ * @qda: the DSP
+ *
+ * Return: the session, or an error pointer: -EBUSY if there is no room, -ENODEV
+ * if the device is gone, or -ENOMEM
+ */
+struct qda_session *qda_session_new(struct qda_device *qda)
+{
+	return new_session(qda, true);
 }
 
 /* Leave the bank: nothing of the session is mapped after this. */
@@ -118,7 +125,8 @@ static void free_session(struct kref *ref)
 		qda_ranges_free(session);
 		detach(session);
 		list_del(&session->node);
-		session->slot->used = false;
+		if (session->slot)
+			session->slot->used = false;
 	}
 	mutex_destroy(&session->lock);
 	kfree(session);
@@ -153,7 +161,7 @@ static int call_with_id(struct qda_session *session, unsigned int method, s32 *r
 	return ret;
 }
 
-static int alloc_init_mem(struct qda_session *session, u64 shell_size)
+static int alloc_init_mem(struct qda_session *session, u64 shell_size, struct qda_wire_page *page)
 {
 	guard(mutex)(&session->lock);
 	if (!session->bank)
@@ -162,7 +170,11 @@ static int alloc_init_mem(struct qda_session *session, u64 shell_size)
 				   SZ_1M);
 	session->init_mem = dma_alloc_coherent(&session->bank->dev, session->init_size,
 					       &session->init_addr, GFP_KERNEL);
-	return session->init_mem ? 0 : -ENOMEM;
+	if (!session->init_mem)
+		return -ENOMEM;
+	page->addr = cpu_to_le64(qda_session_address(session, session->init_addr));
+	page->size = cpu_to_le64(session->init_size);
+	return 0;
 }
 
 static int create_user(struct qda_session *session, const struct drm_qda_session_create *request,
@@ -170,30 +182,29 @@ static int create_user(struct qda_session *session, const struct drm_qda_session
 {
 	struct qda_wire_create create = {
 		.client_id = cpu_to_le32(session->client_id),
-		.name_len = cpu_to_le32(strlen(current->comm) + 1),
 		.shell_len = cpu_to_le32(request->shell_size),
 		.pages = cpu_to_le32(1),
 		.attributes = cpu_to_le32(request->attributes),
 		.signature_len = cpu_to_le32(request->signature_size),
 	};
 	unsigned int method = request->attributes ? QDA_PROCESS_CREATE_ATTR : QDA_PROCESS_CREATE;
+	char name[TASK_COMM_LEN];
 	struct qda_wire_page page;
 	struct qda_call *call;
 	int ret;
 
-	ret = alloc_init_mem(session, request->shell_size);
+	get_task_comm(name, current);
+	create.name_len = cpu_to_le32(strlen(name) + 1);
+	ret = alloc_init_mem(session, request->shell_size, &page);
 	if (ret)
 		return ret;
-	page.addr = cpu_to_le64(qda_session_address(session, session->init_addr));
-	page.size = cpu_to_le64(session->init_size);
-
 	call = qda_call_get(session, true, QDA_MODULE_PROCESS, DRM_QDA_SCALARS(method, 4, 0, 0, 0),
-			    QDA_INLINE(sizeof(create)) + QDA_INLINE(sizeof(current->comm)) +
+			    QDA_INLINE(sizeof(create)) + QDA_INLINE(sizeof(name)) +
 			    QDA_INLINE(sizeof(page)));
 	if (IS_ERR(call))
 		return PTR_ERR(call);
 	qda_call_inline_arg(call, 0, &create, sizeof(create));
-	qda_call_inline_arg(call, 1, current->comm, le32_to_cpu(create.name_len));
+	qda_call_inline_arg(call, 1, name, strlen(name) + 1);
 	qda_call_inline_arg(call, 3, &page, sizeof(page));
 	ret = qda_call_set_arg(call, 2, shell, 0, request->shell_offset, request->shell_size);
 	if (!ret)
@@ -251,6 +262,17 @@ static bool allowed(struct qda_device *qda, const struct drm_qda_session_create 
 	       request->attributes & DRM_QDA_SESSION_UNSIGNED;
 }
 
+/* The DSP may have the session until it goes: so long, nothing of it is given up. */
+static void keep(struct qda_session *session)
+{
+	guard(mutex)(&session->qda->session_lock);
+	/* Nobody would drop it after the device is unplugged; nothing is mapped then. */
+	if (!session->bank || session->orphan)
+		return;
+	kref_get(&session->ref);
+	session->orphan = true;
+}
+
 /**
  * qda_session_create() - create a session
  * @qda: the DSP
@@ -294,9 +316,9 @@ struct qda_session *qda_session_create(struct qda_device *qda,
 	}
 	if (!ret)
 		return session;
-	/* The DSP may do it yet, and would have the session for ever. */
-	if (ret == -ETIMEDOUT)
-		qda_session_end(session, &ended);
+	/* The DSP may do it yet, and has the session for ever if it does so after this. */
+	if (ret == -ETIMEDOUT && qda_session_end(session, &ended))
+		keep(session);
 	qda_session_put(session);
 	return ERR_PTR(ret);
 }
@@ -324,21 +346,16 @@ int qda_session_end(struct qda_session *session, s32 *result)
 	}
 	switch (ret) {
 	case 0:
-	case -EREMOTEIO:
 		qda_calls_end(session);
-		return ret;
+		return 0;
+	case -EREMOTEIO:
 	case -EPIPE:
 	case -ETIMEDOUT:
-		/* Over, or the call is pending and holds the session. */
+		/* Over, or there are calls pending, and each holds the session. */
 		return ret;
 	}
 	drm_err(&session->qda->drm, "session %u cannot be ended: %d\n", session->client_id, ret);
-	guard(mutex)(&session->qda->session_lock);
-	/* Nobody would drop it after the device is unplugged; nothing is mapped then. */
-	if (session->bank) {
-		kref_get(&session->ref);
-		session->orphan = true;
-	}
+	keep(session);
 	return ret;
 }
 
@@ -385,16 +402,20 @@ int qda_capabilities(struct qda_device *qda)
 	struct qda_session *session;
 	int ret;
 
-	guard(mutex)(&qda->capability_lock);
-	if (qda->capabilities_valid)
-		return 0;
-	/* A bank for the payload. The DSP knows nothing of this session. */
-	session = qda_session_new(qda);
+	ACQUIRE(mutex_intr, lock)(&qda->capability_lock);
+	if (ACQUIRE_ERR(mutex_intr, &lock))
+		return -EINTR;
+	if (qda->capabilities_asked)
+		return qda->capabilities_error;
+	/* A bank for the payload, which others may be in. The DSP knows of no such session. */
+	session = new_session(qda, false);
 	if (IS_ERR(session))
 		return PTR_ERR(session);
 	session->pd = QDA_PD_ROOT;
 	ret = ask_capabilities(qda, session);
 	qda_session_put(session);
-	qda->capabilities_valid = !ret;
+	/* A DSP that does not answer has the call still: one is enough. */
+	qda->capabilities_asked = !ret || ret == -ETIMEDOUT;
+	qda->capabilities_error = ret;
 	return ret;
 }

@@ -104,6 +104,13 @@ static inline unsigned int qda_scalars_args(u32 scalars)
 	return qda_scalars_bufs(scalars) + (scalars >> 4 & 0xf) + (scalars & 0xf);
 }
 
+static inline bool qda_scalars_is_output(u32 scalars, unsigned int i)
+{
+	unsigned int bufs = qda_scalars_bufs(scalars);
+
+	return i < bufs ? i >= qda_scalars_in(scalars) : i - bufs >= (scalars >> 4 & 0xf);
+}
+
 /*
  * The payload of a call with n arguments: n struct qda_wire_arg, n struct
  * qda_wire_list, n struct qda_wire_page, and a struct qda_wire_tail.
