@@ -399,7 +399,9 @@ TEST_F(qda, buffers)
 	struct drm_qda_gem_mmap_offset offset = {};
 	struct drm_qda_device device;
 	struct buffer buf;
+	char *part;
 	size_t i;
+	int fd;
 
 	ASSERT_EQ(0, query_device(self->dev, &device));
 	EXPECT_EQ(EINVAL, ERRNO(ioctl(self->dev, DRM_IOCTL_QDA_GEM_CREATE, &create)));
@@ -420,6 +422,18 @@ TEST_F(qda, buffers)
 	offset.handle = buf.handle;
 	offset.pad = 1;
 	EXPECT_EQ(EINVAL, ERRNO(ioctl(self->dev, DRM_IOCTL_QDA_GEM_MMAP_OFFSET, &offset)));
+
+	/* A part of contiguous memory; what the shmem helpers map begins at its start. */
+	fd = prime_export(self->dev, buf.handle);
+	ASSERT_LE(0, fd);
+	if (device.max_buffer_size < 1024 * MIB) {
+		buf.mem[PAGE] = 7;
+		part = mmap(NULL, PAGE, PROT_READ, MAP_SHARED, fd, PAGE);
+		ASSERT_NE(MAP_FAILED, part);
+		EXPECT_EQ(7, part[0]);
+		munmap(part, PAGE);
+	}
+	close(fd);
 	gem_destroy(&buf);
 	EXPECT_EQ(EINVAL, ERRNO(gem_close(self->dev, buf.handle)));
 }
@@ -867,6 +881,39 @@ TEST_F(qda, share_between_files)
 }
 
 /* A process that inherits the file uses its session; one with its own file has its own. */
+TEST_F(qda, share_between_processes)
+{
+	struct drm_qda_arg args[2];
+	struct session session;
+	struct buffer buf;
+	int fd, dev, module, result, status;
+	uint32_t handle;
+	pid_t child;
+
+	ASSERT_EQ(0, gem_create(self->dev, &buf, 2 * PAGE));
+	memset(buf.mem, 0x5a, PAGE);
+	fd = prime_export(self->dev, buf.handle);
+	ASSERT_LE(0, fd);
+	child = fork();
+	ASSERT_LE(0, child);
+	if (!child) {
+		dev = open_device(CDSP_CHANNEL);
+		if (dev < 0 || session_create(&session, dev, 0, 0) ||
+		    prime_import(dev, fd, &handle))
+			_exit(1);
+		module = open_module(&session, "echo");
+		args[0] = arg(handle, 0, PAGE);
+		args[1] = arg(handle, PAGE, PAGE);
+		_exit(invoke(dev, module, DRM_QDA_SCALARS(2, 1, 1, 0, 0), args, &result) || result);
+	}
+	ASSERT_EQ(child, waitpid(child, &status, 0));
+	EXPECT_EQ(0, status);
+	EXPECT_EQ(0x5a, buf.mem[PAGE]);
+	EXPECT_EQ(0, memcmp(buf.mem, buf.mem + PAGE, PAGE));
+	close(fd);
+	gem_destroy(&buf);
+}
+
 TEST_F(qda, fork)
 {
 	struct session session, own;
@@ -1316,6 +1363,47 @@ TEST_F(qda, signal)
 	EXPECT_EQ(0, echo(&session, echo_module, 2, 100));
 }
 
+/* The DSP reads and writes a buffer that nobody has any more. */
+TEST_F(qda, signal_and_close)
+{
+	struct sigaction action = { .sa_handler = nothing };
+	struct itimerval timer = { .it_value.tv_usec = 100000 };
+	struct drm_qda_arg args[2];
+	struct session session;
+	struct buffer buf;
+	int fd, module, result;
+	char *mem;
+
+	ASSERT_EQ(0, session_create(&session, self->dev, 0, 0));
+	module = open_module(&session, "echo");
+	ASSERT_LT(20, module);
+	ASSERT_EQ(0, gem_create(self->dev, &buf, 2 * PAGE));
+	memset(buf.mem, 0x5a, PAGE);
+	args[0] = arg(buf.handle, 0, PAGE);
+	args[1] = arg(buf.handle, PAGE, PAGE);
+	/* What is exported shows what was written. */
+	fd = prime_export(self->dev, buf.handle);
+	ASSERT_LE(0, fd);
+
+	ASSERT_EQ(0, sim_write(CDSP, "delay_ms", "1000"));
+	ASSERT_EQ(0, sim_write(CDSP, "misbehave", "late"));
+	ASSERT_EQ(0, sigaction(SIGALRM, &action, NULL));
+	ASSERT_EQ(0, setitimer(ITIMER_REAL, &timer, NULL));
+	EXPECT_EQ(EINTR, ERRNO(invoke(self->dev, module, DRM_QDA_SCALARS(2, 1, 1, 0, 0), args,
+				      &result)));
+	gem_destroy(&buf);
+	EXPECT_EQ(1, sim_count(CDSP, "calls"));
+	EXPECT_EQ(0, sim_wait_count(CDSP, "calls", 0));
+	ASSERT_EQ(0, sim_write(CDSP, "delay_ms", "200"));
+	EXPECT_EQ(self->outside, sim_count(CDSP, "outside"));
+	mem = mmap(NULL, 2 * PAGE, PROT_READ, MAP_SHARED, fd, 0);
+	ASSERT_NE(MAP_FAILED, mem);
+	EXPECT_EQ(0, memcmp(mem, mem + PAGE, PAGE));
+	EXPECT_EQ(0x5a, mem[PAGE]);
+	munmap(mem, 2 * PAGE);
+	close(fd);
+}
+
 TEST_F(qda, kill)
 {
 	struct session session;
@@ -1340,6 +1428,87 @@ TEST_F(qda, kill)
 		EXPECT_TRUE(WIFSIGNALED(status));
 		EXPECT_EQ(0, sim_wait_count(CDSP, "processes", 0));
 	}
+}
+
+static long wait_sessions_free(int dev, unsigned int count)
+{
+	struct drm_qda_device device;
+	int i;
+
+	for (i = 0; i < 1000 && !query_device(dev, &device); i++) {
+		if (device.sessions_free == count)
+			break;
+		usleep(10000);
+	}
+	return device.sessions_free;
+}
+
+/* What the DSP never answers ends with the session, whoever ends that. */
+TEST_F(qda, silent_call)
+{
+	struct sigaction action = { .sa_handler = nothing };
+	struct itimerval timer = { .it_value.tv_usec = 100000 };
+	struct session session;
+	int dev, module, status;
+	pid_t child;
+
+	ASSERT_EQ(0, session_create(&session, self->dev, 0, 0));
+	module = open_module(&session, "echo");
+	ASSERT_LT(20, module);
+	ASSERT_EQ(0, sim_write(CDSP, "misbehave", "silent"));
+	ASSERT_EQ(0, sigaction(SIGALRM, &action, NULL));
+	ASSERT_EQ(0, setitimer(ITIMER_REAL, &timer, NULL));
+	EXPECT_EQ(EINTR, ERRNO(echo(&session, module, 1, 100)));
+	EXPECT_EQ(0, session_release(self->dev));
+	EXPECT_EQ(SIM_SESSIONS, wait_sessions_free(self->dev, SIM_SESSIONS));
+
+	child = fork();
+	ASSERT_LE(0, child);
+	if (!child) {
+		dev = open_device(CDSP_CHANNEL);
+		if (dev < 0 || session_create(&session, dev, 0, 0))
+			_exit(1);
+		module = open_module(&session, "echo");
+		sim_write(CDSP, "misbehave", "silent");
+		echo(&session, module, 1, 100);
+		_exit(2);
+	}
+	EXPECT_EQ(1, sim_wait_count(CDSP, "processes", 1));
+	usleep(500000);
+	EXPECT_EQ(1, sim_wait_count(CDSP, "calls", 1));
+	kill(child, SIGKILL);
+	ASSERT_EQ(child, waitpid(child, &status, 0));
+	EXPECT_TRUE(WIFSIGNALED(status));
+	EXPECT_EQ(SIM_SESSIONS, wait_sessions_free(self->dev, SIM_SESSIONS));
+}
+
+/* The kernel's own calls read their payloads where they wrote them. */
+TEST_F(qda, metadata_of_kernel_calls)
+{
+	struct drm_qda_capabilities capabilities;
+	struct drm_qda_query query = {
+		.type = DRM_QDA_QUERY_CAPABILITIES, .size = sizeof(capabilities),
+		.data = (uintptr_t)&capabilities,
+	};
+	struct drm_qda_unmap unmap = { .length = PAGE };
+	struct drm_qda_map map = { .length = PAGE };
+	struct session session;
+
+	/* The fixture may have a DSP that was asked before. */
+	ASSERT_EQ(0, sim_write(CDSP, "misbehave", "metadata 2"));
+	ASSERT_EQ(0, ioctl(self->dev, DRM_IOCTL_QDA_QUERY, &query));
+	EXPECT_EQ(SIM_ARCH, capabilities.attributes[SIM_ARCH_VERSION]);
+	EXPECT_EQ(0, capabilities.attributes[255]);
+
+	ASSERT_EQ(0, sim_write(CDSP, "misbehave", "metadata 1"));
+	ASSERT_EQ(0, session_create(&session, self->dev, 0, 0));
+	map.handle = session.args.handle;
+	ASSERT_EQ(0, sim_write(CDSP, "misbehave", "metadata 1"));
+	ASSERT_EQ(0, ioctl(self->dev, DRM_IOCTL_QDA_MAP, &map));
+	unmap.dsp_address = map.dsp_address;
+	ASSERT_EQ(0, sim_write(CDSP, "misbehave", "metadata 1"));
+	EXPECT_EQ(0, ioctl(self->dev, DRM_IOCTL_QDA_UNMAP, &unmap));
+	ASSERT_EQ(0, sim_write(CDSP, "misbehave", "behave"));
 }
 
 /* A call ends with the reply that is its own, and so does the one after it. */
@@ -1412,6 +1581,37 @@ TEST_F(qda, no_answer)
 	ASSERT_EQ(0, sim_write(CDSP, "online", "1"));
 }
 
+/* A session that the DSP creates when nobody waits for it any more finds its memory. */
+TEST_F(qda, late_session)
+{
+	struct drm_qda_session_create create = { .kind = DRM_QDA_SESSION_ROOT };
+	struct drm_qda_device device;
+	struct session session;
+	int i, devs[SIM_SESSIONS];
+
+	ASSERT_EQ(0, sim_write(CDSP, "delay_ms", "12000"));
+	ASSERT_EQ(0, sim_write(CDSP, "misbehave", "late 1"));
+	EXPECT_EQ(ETIMEDOUT, ERRNO(session_create(&session, self->dev, 0, 0)));
+	gem_destroy(&session.args);
+	ASSERT_EQ(0, query_device(self->dev, &device));
+	EXPECT_EQ(SIM_SESSIONS - 1, device.sessions_free);
+	EXPECT_EQ(1, sim_wait_count(CDSP, "processes", 1));
+	EXPECT_EQ(self->outside, sim_count(CDSP, "outside"));
+
+	/* Nobody else gets what it has. */
+	for (i = 0; i < SIM_SESSIONS; i++) {
+		devs[i] = open_device(CDSP_CHANNEL);
+		ASSERT_LE(0, devs[i]);
+		EXPECT_EQ(i < SIM_SESSIONS - 1 ? 0 : EBUSY,
+			  ERRNO(ioctl(devs[i], DRM_IOCTL_QDA_SESSION_CREATE, &create)));
+	}
+	for (i = 0; i < SIM_SESSIONS; i++)
+		close(devs[i]);
+	ASSERT_EQ(0, sim_write(CDSP, "delay_ms", "200"));
+	ASSERT_EQ(0, sim_write(CDSP, "online", "0"));
+	ASSERT_EQ(0, sim_write(CDSP, "online", "1"));
+}
+
 /* Everything that a file can be in when its DSP goes away. */
 TEST_F(qda, restart)
 {
@@ -1436,10 +1636,14 @@ TEST_F(qda, restart)
 	ASSERT_EQ(0, ioctl(self->dev, DRM_IOCTL_QDA_MAP, &map));
 	ASSERT_EQ(0, pthread_create(&thread, NULL, listen, (void *)(intptr_t)self->dev));
 	ASSERT_EQ(1, sim_wait_count(CDSP, "calls", 1));
+	memset(buf.mem, 0x5a, PAGE);
 
 	ASSERT_EQ(0, sim_write(CDSP, "online", "0"));
 	ASSERT_EQ(0, pthread_join(thread, &error));
 	EXPECT_EQ(EPIPE, (intptr_t)error);
+	/* The CPU has the buffer still. */
+	EXPECT_EQ(0x5a, buf.mem[0]);
+	buf.mem[PAGE - 1] = 1;
 	EXPECT_EQ(ENODEV, ERRNO(invoke(self->dev, 3, 0, NULL, &result)));
 	EXPECT_EQ(ENODEV, ERRNO(session_release(self->dev)));
 	EXPECT_EQ(ENODEV, ERRNO(ioctl(idle, DRM_IOCTL_QDA_SESSION_CREATE, &create)));
@@ -1550,13 +1754,16 @@ TEST_F_TIMEOUT(qda, race_calls, 300)
 static void *race_sessions(void *data)
 {
 	struct racer *racer = data;
+	struct drm_qda_device device;
 	struct session session;
-	int dev, module;
+	int i, dev, module;
 
 	while (seconds() < racer->until) {
 		dev = open_device(CDSP_CHANNEL);
 		if (dev < 0)
 			continue;
+		for (i = 0; i < 20; i++)
+			query_device(dev, &device);
 		if (!session_create(&session, dev, 0, 0)) {
 			module = open_module(&session, "echo");
 			if (module > 0)
@@ -1653,6 +1860,29 @@ static int sweep_session(int dev, uint32_t shell)
 	return ioctl(dev, DRM_IOCTL_QDA_SESSION_CREATE, &create) || session_release(dev) ? -1 : 0;
 }
 
+static int sweep_root(int dev)
+{
+	struct drm_qda_session_create create = { .kind = DRM_QDA_SESSION_ROOT };
+
+	return ioctl(dev, DRM_IOCTL_QDA_SESSION_CREATE, &create) || session_release(dev) ? -1 : 0;
+}
+
+static int sweep_export(int dev)
+{
+	struct drm_qda_gem_create create = { .size = PAGE };
+	int fd, error;
+
+	if (ioctl(dev, DRM_IOCTL_QDA_GEM_CREATE, &create))
+		return -1;
+	fd = prime_export(dev, create.handle);
+	error = errno;
+	if (fd >= 0)
+		close(fd);
+	gem_close(dev, create.handle);
+	errno = error;
+	return fd < 0 ? -1 : 0;
+}
+
 static int sweep_map(int dev, uint32_t handle)
 {
 	struct drm_qda_map map = { .handle = handle, .length = PAGE };
@@ -1662,6 +1892,20 @@ static int sweep_map(int dev, uint32_t handle)
 		return -1;
 	unmap.dsp_address = map.dsp_address;
 	return ioctl(dev, DRM_IOCTL_QDA_UNMAP, &unmap);
+}
+
+/* A page that belongs to another driver; -1 if there is none. */
+static int foreign_page(void)
+{
+	int memfd = memfd_create("qda", MFD_ALLOW_SEALING), fd = -1;
+	struct udmabuf_create create = { .memfd = memfd, .size = PAGE };
+	int udmabuf = open("/dev/udmabuf", O_RDWR);
+
+	if (!ftruncate(memfd, PAGE) && !fcntl(memfd, F_ADD_SEALS, F_SEAL_SHRINK))
+		fd = ioctl(udmabuf, UDMABUF_CREATE, &create);
+	close(udmabuf);
+	close(memfd);
+	return fd;
 }
 
 static int sweep_import(int dev, int fd, struct session *session, int module)
@@ -1698,7 +1942,9 @@ TEST_F_TIMEOUT(qda, fail_nth, 300)
 	SWEEP((query.size = sizeof(capabilities), ioctl(self->dev, DRM_IOCTL_QDA_QUERY, &query)),
 	      (void)0);
 	SWEEP(sweep_buffer(self->dev), (void)0);
+	SWEEP(sweep_export(self->dev), (void)0);
 	SWEEP(sweep_session(self->dev, buf.handle), session_release(self->dev));
+	SWEEP(sweep_root(self->dev), session_release(self->dev));
 
 	ASSERT_EQ(0, session_create(&session, self->dev, 0, 0));
 	module = open_module(&session, "echo");
@@ -1713,6 +1959,10 @@ TEST_F_TIMEOUT(qda, fail_nth, 300)
 	SWEEP(sweep_import(self->dev, fd, &session, module), (void)0);
 	close(fd);
 	drop(dev);
+	fd = foreign_page();
+	if (fd >= 0)
+		SWEEP(sweep_import(self->dev, fd, &session, module), (void)0);
+	close(fd);
 }
 
 #define BANKS	"/sys/bus/qda/devices"
