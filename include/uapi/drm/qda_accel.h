@@ -9,7 +9,12 @@
  * Fields that are reserved or padding must be 0: EINVAL if not. Sizes and offsets
  * are in bytes. Besides the errors that are named here, each ioctl gives EFAULT
  * where memory of the program's is not accessible, ENODEV when the device is
- * gone, and ENOMEM.
+ * gone, and ENOMEM. Those that ask the DSP for something give what its transport
+ * does if that takes no request, such as EAGAIN and ECANCELED.
+ *
+ * DRM_IOCTL_PRIME_FD_TO_HANDLE takes dma-bufs of whole pages, and says EINVAL to
+ * others. The driver never synchronises what was imported with the CPU's caches:
+ * programs do, by DMA_BUF_IOCTL_SYNC.
  */
 
 #ifndef _UAPI_QDA_ACCEL_H_
@@ -38,10 +43,10 @@ enum drm_qda_query_type {
 	DRM_QDA_QUERY_DEVICE = 0,
 	/**
 	 * @DRM_QDA_QUERY_CAPABILITIES: &struct drm_qda_capabilities. The DSP
-	 * is asked once after each start, for which it needs a session that is
-	 * free: EBUSY if there is none, EOPNOTSUPP if the DSP does not answer
-	 * such questions, ETIMEDOUT if it does not answer at all, EREMOTEIO for
-	 * another error of its.
+	 * is asked once after each start. EOPNOTSUPP if it does not answer such
+	 * questions, ETIMEDOUT if it does not answer at all, EREMOTEIO for
+	 * another error of its, EPIPE if it goes away, EBUSY if it has too many
+	 * calls. EINTR if a signal came while another program asked.
 	 */
 	DRM_QDA_QUERY_CAPABILITIES = 1,
 };
@@ -217,7 +222,8 @@ struct drm_qda_session_create {
  *
  * Ends the session, as closing the file does. Calls that are pending end as the
  * DSP says. ENOTCONN if the file has none. Errors of the DSP are as for
- * DRM_IOCTL_QDA_SESSION_CREATE; the session has ended all the same.
+ * DRM_IOCTL_QDA_SESSION_CREATE, and EBUSY if it has too many calls; the session
+ * has ended all the same.
  */
 struct drm_qda_session_release {
 	/** @result: returned: what the DSP says of it */
@@ -263,7 +269,8 @@ struct drm_qda_arg {
  *
  * Calls a method and waits for it to return. The pages that an argument touches
  * are visible to the DSP as a whole, from the first call that uses a buffer
- * until the buffer's handle is closed or the session ends.
+ * until the buffer's handle is closed or the session ends. What the DSP wrote to
+ * outputs is there for the CPU to read when the call returns.
  *
  * ENOTCONN without a session, EPERM for module 1, which is the kernel's own.
  * EINVAL for a flag, or an argument that is not within its buffer, ENOENT for
@@ -308,7 +315,9 @@ enum drm_qda_map_type {
  * its handle is closed, until DRM_IOCTL_QDA_UNMAP or the end of the session.
  * ENOTCONN without a session, ENOENT if there is no such handle, EINVAL for a
  * type that does not exist, and a range that is empty, not of whole pages or
- * not within the buffer. Errors of the DSP are as for
+ * not within the buffer. EOPNOTSUPP for a buffer that cannot be mapped
+ * contiguously. EBUSY if too many are being mapped and unmapped at a time, or
+ * were and the DSP has not answered. Errors of the DSP are as for
  * DRM_IOCTL_QDA_SESSION_CREATE.
  */
 struct drm_qda_map {
@@ -332,8 +341,9 @@ struct drm_qda_map {
  * struct drm_qda_unmap - DRM_IOCTL_QDA_UNMAP
  *
  * ENOTCONN without a session, EINVAL for what DRM_IOCTL_QDA_MAP has not
- * returned. Errors of the DSP are as for DRM_IOCTL_QDA_SESSION_CREATE, and the
- * range stays mapped.
+ * returned, EBUSY as there. Errors of the DSP are as for
+ * DRM_IOCTL_QDA_SESSION_CREATE, and the range stays mapped; after ETIMEDOUT it
+ * cannot be unmapped before the session ends.
  */
 struct drm_qda_unmap {
 	/** @dsp_address: what DRM_IOCTL_QDA_MAP returned */
