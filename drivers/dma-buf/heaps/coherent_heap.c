@@ -207,6 +207,7 @@ static struct dma_buf *coherent_heap_allocate(struct dma_heap *heap,
 }
 
 static const struct dma_heap_ops coherent_heap_ops = {
+	.owner = THIS_MODULE,
 	.allocate = coherent_heap_allocate,
 };
 
