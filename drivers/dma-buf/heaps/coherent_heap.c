@@ -12,13 +12,11 @@
 #define pr_fmt(fmt) "coherent_heap: " fmt
 
 #include <linux/dma-buf.h>
-#include <linux/dma-direct.h>
 #include <linux/dma-heap.h>
 #include <linux/dma-map-ops.h>
 #include <linux/dma-mapping.h>
 #include <linux/err.h>
 #include <linux/ioport.h>
-#include <linux/iommu-dma.h>
 #include <linux/iosys-map.h>
 #include <linux/list.h>
 #include <linux/mm.h>
@@ -65,17 +63,6 @@ struct coherent_heap_mapping {
 	struct scatterlist sgl;
 };
 
-/* Without an IOMMU, dma_map_phys() would warn of what the device cannot reach. */
-static bool coherent_heap_in_reach(struct device *dev,
-				   struct coherent_heap_buffer *buffer)
-{
-	if (use_dma_iommu(dev) || get_dma_ops(dev))
-		return true;
-
-	return dma_capable(dev, phys_to_dma(dev, buffer->phys), buffer->len,
-			   false, DMA_ATTR_MMIO);
-}
-
 /*
  * DMA_ATTR_MMIO says what this memory is: never cached by the CPU, so that there
  * is nothing to sync and nothing to bounce, and not to be looked up as a page.
@@ -88,7 +75,8 @@ coherent_heap_map_dma_buf(struct dma_buf_attachment *attachment,
 	struct coherent_heap_mapping *map;
 	dma_addr_t addr;
 
-	if (!coherent_heap_in_reach(attachment->dev, buffer))
+	/* User space has chosen the device: dma_map_phys() shall not warn of it. */
+	if (!dma_mmio_capable(attachment->dev, buffer->phys, buffer->len))
 		return ERR_PTR(-ERANGE);
 
 	map = kzalloc_obj(*map);
