@@ -313,8 +313,9 @@ static int __init coherent_heap_init(void)
 			continue;
 		}
 
+		/* dma_heap_register() has told of a name that is taken. */
 		ret = coherent_heap_add(np, rmem->name);
-		if (ret)
+		if (ret && ret != -EEXIST)
 			pr_err("no heap for %pOF: error %pe\n", np, ERR_PTR(ret));
 	}
 
