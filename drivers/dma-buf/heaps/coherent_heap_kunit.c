@@ -11,7 +11,9 @@
 #include <linux/file.h>
 #include <linux/iommu.h>
 #include <linux/iommu-dma.h>
+#include <linux/of_address.h>
 #include <linux/pci.h>
+#include <linux/swiotlb.h>
 #include <linux/workqueue.h>
 
 #define TEST_LEN	(3 * PAGE_SIZE)
@@ -118,6 +120,23 @@ static void import_out_of_reach(struct kunit *test)
 	test_import(test, dev, expect_erange);
 }
 
+#ifdef CONFIG_SWIOTLB
+static void expect_eio(struct kunit *test, struct device *dev, struct sg_table *sgt)
+{
+	KUNIT_EXPECT_PTR_EQ(test, sgt, ERR_PTR(-EIO));
+}
+
+/* What swiotlb=force makes of every device: it would get a copy. */
+static void import_by_copies(struct kunit *test)
+{
+	static struct io_tlb_mem mem = { .force_bounce = true };
+	struct device *dev = test_device(test, "importer");
+
+	dev->dma_io_tlb_mem = &mem;
+	test_import(test, dev, expect_eio);
+}
+#endif
+
 static void expect_translation(struct kunit *test, struct device *dev,
 			       struct sg_table *sgt)
 {
@@ -212,6 +231,40 @@ static void name_is_taken(struct kunit *test)
 			    list_first_entry(&coherent_heaps, struct coherent_heap, list));
 }
 
+/* That is where the node has it by its reg, or where the kernel has put it. */
+static void allocates_from_its_region(struct kunit *test)
+{
+	struct device_node *parent __free(device_node) =
+		of_find_node_by_path("/reserved-memory");
+	struct coherent_heap *coherent;
+
+	list_for_each_entry(coherent, &coherent_heaps, list) {
+		const char *name = dma_heap_get_name(coherent->heap);
+		struct coherent_heap_buffer *buffer;
+		struct reserved_mem *rmem = NULL;
+		struct resource region, mem;
+		struct dma_buf *dmabuf;
+
+		for_each_child_of_node_scoped(parent, np) {
+			if (strcmp(kbasename(np->full_name), name))
+				continue;
+			rmem = of_reserved_mem_lookup(np);
+			KUNIT_ASSERT_NOT_NULL(test, rmem);
+			if (of_address_to_resource(np, 0, &region))
+				region = DEFINE_RES_MEM(rmem->base, rmem->size);
+		}
+		KUNIT_ASSERT_NOT_NULL(test, rmem);
+
+		dmabuf = coherent_heap_allocate(coherent->heap, TEST_LEN, O_RDWR, 0);
+		KUNIT_ASSERT_NOT_ERR_OR_NULL(test, dmabuf);
+		buffer = dmabuf->priv;
+		mem = DEFINE_RES_MEM(buffer->phys, buffer->len);
+		KUNIT_EXPECT_TRUE_MSG(test, resource_contains(&region, &mem), "%s: %pR, not in %pR",
+				      name, &mem, &region);
+		test_free(dmabuf);
+	}
+}
+
 struct test_binding {
 	struct work_struct work;
 	struct device *dev;
@@ -278,10 +331,14 @@ static void devices_share_a_pool(struct kunit *test)
 static struct kunit_case heap_test_cases[] = {
 	KUNIT_CASE(import_without_iommu),
 	KUNIT_CASE(import_out_of_reach),
+#ifdef CONFIG_SWIOTLB
+	KUNIT_CASE(import_by_copies),
+#endif
 	KUNIT_CASE(import_behind_iommu),
 	KUNIT_CASE(vmap_is_the_pools),
 	KUNIT_CASE(refuses_what_no_entry_holds),
 	KUNIT_CASE(name_is_taken),
+	KUNIT_CASE(allocates_from_its_region),
 	KUNIT_CASE(devices_share_a_pool),
 	{}
 };
