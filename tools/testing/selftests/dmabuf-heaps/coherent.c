@@ -9,15 +9,18 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
+#include <math.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 #include <sys/ioctl.h>
 #include <sys/klog.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
@@ -296,12 +299,10 @@ TEST_F(coherent, log_says_why)
 	}
 }
 
-/* Frames that are no power of two take what they are. */
-TEST_F(coherent, frames)
+/* A heap of 128 MiB, or of more, and its size; or -1 */
+static int big_heap(uint64_t *size)
 {
-	int bufs[64], n = 0, heap = -1, expected = 0;
-
-	for (int i = 0; i < region_count && !expected; i++) {
+	for (int i = 0; i < region_count; i++) {
 		uint64_t reg[2];
 
 		if (!regions[i].fit || regions[i].claimed ||
@@ -309,17 +310,92 @@ TEST_F(coherent, frames)
 			     sizeof(reg)) != sizeof(reg) ||
 		    be64toh(reg[1]) < 128 << 20)
 			continue;
-		heap = heap_open(regions[i].name);
-		expected = be64toh(reg[1]) / FRAME;
+		*size = be64toh(reg[1]);
+		return heap_open(regions[i].name);
 	}
+	return -1;
+}
+
+/* Frames that are no power of two take what they are. */
+TEST_F(coherent, frames)
+{
+	int bufs[64], n = 0, heap;
+	uint64_t size;
+
+	heap = big_heap(&size);
 	if (heap < 0)
 		SKIP(return, "no region of 128 MiB");
 	while (n < 64 && (bufs[n] = heap_alloc(heap, FRAME)) >= 0)
 		n++;
 	EXPECT_EQ(ENOMEM, errno);
-	EXPECT_EQ(expected, n);
+	EXPECT_EQ(size / FRAME, n);
 	while (n--)
 		close(bufs[n]);
+	close(heap);
+}
+
+/* Nanoseconds of allocating and freeing @size bytes: the least of many tries */
+static double alloc_time(int heap, size_t size)
+{
+	double least = INFINITY;
+
+	for (int i = 0; i < 50; i++) {
+		struct timespec start, end;
+		double time;
+		int buf;
+
+		clock_gettime(CLOCK_MONOTONIC, &start);
+		buf = heap_alloc(heap, size);
+		close(buf);
+		clock_gettime(CLOCK_MONOTONIC, &end);
+		if (buf < 0)
+			return INFINITY;
+		time = (end.tv_sec - start.tv_sec) * 1e9 + end.tv_nsec - start.tv_nsec;
+		if (time < least)
+			least = time;
+	}
+	return least;
+}
+
+/*
+ * What is beyond many holes is found in time. Buffers of three pages begin at each
+ * fourth one, and the page between them is too small.
+ */
+TEST_F_TIMEOUT(coherent, holes, 120)
+{
+	const size_t page = sysconf(_SC_PAGESIZE), sizes[] = { 2 * page, 16 * page, 256 * page };
+	struct rlimit files;
+	int *bufs, heap, n;
+	double empty[3];
+	uint64_t size;
+
+	heap = big_heap(&size);
+	if (heap < 0)
+		SKIP(return, "no region of 128 MiB");
+	for (int i = 0; i < 3; i++)
+		empty[i] = alloc_time(heap, sizes[i]);
+
+	/* The last 512 pages are free. */
+	n = (size / page - 512) / 4;
+	files.rlim_cur = n + 100;
+	files.rlim_max = n + 100;
+	ASSERT_EQ(0, setrlimit(RLIMIT_NOFILE, &files));
+	bufs = calloc(n, sizeof(*bufs));
+	ASSERT_NE(NULL, bufs);
+	for (int i = 0; i < n; i++) {
+		bufs[i] = heap_alloc(heap, 3 * page);
+		EXPECT_LE(0, bufs[i]);
+	}
+
+	for (int i = 0; i < 3; i++) {
+		double time = alloc_time(heap, sizes[i]);
+
+		EXPECT_LE(time, 4 * empty[i])
+			TH_LOG("%zu bytes", sizes[i]);
+	}
+	while (n--)
+		close(bufs[n]);
+	free(bufs);
 	close(heap);
 }
 
