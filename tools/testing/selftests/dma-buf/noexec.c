@@ -47,6 +47,27 @@ static int export_cma_heap(void)
 	return heap ? heap_alloc(heap, page_size()) : -1;
 }
 
+/* Of the regions in the devicetree, heaps of no-map memory are coherent. */
+static int export_coherent_heap(void)
+{
+	static const char regions[] = "/sys/firmware/devicetree/base/reserved-memory";
+	struct dirent *entry;
+	char path[512];
+	int buf = -1;
+	DIR *dir;
+
+	heap_load("coherent_heap");
+	dir = opendir(regions);
+	while (dir && buf < 0 && (entry = readdir(dir))) {
+		snprintf(path, sizeof(path), "%s/%s/no-map", regions, entry->d_name);
+		if (!access(path, F_OK))
+			buf = heap_alloc(entry->d_name, page_size());
+	}
+	if (dir)
+		closedir(dir);
+	return buf;
+}
+
 static int export_udmabuf(void)
 {
 	struct udmabuf_create create = { .size = page_size() };
@@ -193,6 +214,7 @@ FIXTURE_VARIANT(noexec)
 
 FIXTURE_VARIANT_ADD(noexec, system_heap) { .export = export_system_heap };
 FIXTURE_VARIANT_ADD(noexec, cma_heap) { .export = export_cma_heap };
+FIXTURE_VARIANT_ADD(noexec, coherent_heap) { .export = export_coherent_heap };
 FIXTURE_VARIANT_ADD(noexec, udmabuf) { .export = export_udmabuf };
 FIXTURE_VARIANT_ADD(noexec, vgem) { .export = export_vgem };
 FIXTURE_VARIANT_ADD(noexec, vfio) { .export = export_vfio, .mmap_optional = true };
