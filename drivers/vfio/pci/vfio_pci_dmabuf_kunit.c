@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * KUnit tests for DMABUFs: how ranges are merged, which PFN a page has, and what a
- * page fault puts into the page table. Included by vfio_pci_dmabuf.c.
+ * KUnit tests for DMABUFs: how ranges are merged, which PFN a page has, what a page
+ * fault puts into the page table, and how importers are waited for. Included by
+ * vfio_pci_dmabuf.c.
  */
+#include <kunit/resource.h>
 #include <kunit/test.h>
 #include <linux/file.h>
+#include <linux/iopoll.h>
 #include <linux/mman.h>
 
 #define BAR_PFN		0x800000UL	/* where the BAR of the tests begins */
@@ -198,8 +201,13 @@ static struct vfio_pci_dma_buf *test_export(struct kunit *test,
 	vdev->pdev = kunit_kzalloc(test, sizeof(*vdev->pdev), GFP_KERNEL);
 	KUNIT_ASSERT_NOT_NULL(test, vdev->pdev);
 	vdev->pdev->dev.init_name = "kunit";
+	/* Accessible, as far as vfio_pci_dma_buf_resume() can tell */
+	vdev->pdev->no_command_memory = 1;
+	vdev->vconfig = kunit_kzalloc(test, PCI_STD_HEADER_SIZEOF, GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, vdev->vconfig);
 	vdev->vdev.device.init_name = "vfio";
 	refcount_set(&vdev->vdev.refcount, 2);
+	init_rwsem(&vdev->memory_lock);
 	mutex_init(&vdev->dmabufs_lock);
 	INIT_LIST_HEAD(&vdev->dmabufs);
 
@@ -224,18 +232,11 @@ static void test_unexport(struct vfio_pci_dma_buf *priv)
 	flush_delayed_fput();
 }
 
-/* Map a DMABUF, take a page fault, and look up what that has mapped. */
-static void test_fault(struct kunit *test, struct vfio_pci_dma_buf *priv,
+/* Take a page fault at an address, and look up what that has mapped. */
+static void test_fault(struct kunit *test, unsigned long addr,
 		       struct follow_pfnmap_args *found)
 {
-	unsigned long addr;
 	int ret;
-
-	addr = kunit_vm_mmap(test, priv->dmabuf->file, 0, priv->size,
-			     PROT_READ | PROT_WRITE, MAP_SHARED, 0);
-	KUNIT_EXPECT_FALSE(test, IS_ERR_VALUE(addr));
-	if (IS_ERR_VALUE(addr))
-		return;
 
 	mmap_read_lock(current->mm);
 	ret = fixup_user_fault(current->mm, addr, 0, NULL);
@@ -247,12 +248,19 @@ static void test_fault(struct kunit *test, struct vfio_pci_dma_buf *priv,
 		follow_pfnmap_end(found);
 	mmap_read_unlock(current->mm);
 	KUNIT_EXPECT_EQ(test, ret, 0);
-	KUNIT_EXPECT_EQ(test, vm_munmap(addr, priv->size), 0);
 }
 
+static unsigned long test_mmap(struct kunit *test, struct vfio_pci_dma_buf *priv)
+{
+	return kunit_vm_mmap(test, priv->dmabuf->file, 0, priv->size,
+			     PROT_READ | PROT_WRITE, MAP_SHARED, 0);
+}
+
+/* Only what is mapped later is write-combining, and a zap does not change that. */
 static void vfio_pci_dma_buf_memattr(struct kunit *test)
 {
-	struct follow_pfnmap_args nc = {}, wc = {};
+	struct follow_pfnmap_args nc = {}, wc = {}, again = {};
+	unsigned long nc_addr, wc_addr;
 	struct vfio_pci_dma_buf *priv;
 
 	if (!vfio_pci_can_write_combine())
@@ -260,9 +268,15 @@ static void vfio_pci_dma_buf_memattr(struct kunit *test)
 
 	KUNIT_ASSERT_EQ(test, kunit_attach_mm(), 0);
 	priv = test_export(test, BAR_PFN + 5, 1);
-	test_fault(test, priv, &nc);
+	nc_addr = test_mmap(test, priv);
+	test_fault(test, nc_addr, &nc);
 	priv->write_combine = true;
-	test_fault(test, priv, &wc);
+	wc_addr = test_mmap(test, priv);
+	test_fault(test, wc_addr, &wc);
+	unmap_mapping_range(priv->inode->i_mapping, 0, 0, true);
+	test_fault(test, nc_addr, &again);
+	KUNIT_EXPECT_EQ(test, vm_munmap(nc_addr, priv->size), 0);
+	KUNIT_EXPECT_EQ(test, vm_munmap(wc_addr, priv->size), 0);
 	test_unexport(priv);
 
 	KUNIT_EXPECT_EQ(test, nc.pfn, BAR_PFN + 5);
@@ -272,6 +286,231 @@ static void vfio_pci_dma_buf_memattr(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, pgprot_val(wc.pgprot),
 			pgprot_val(pgprot_writecombine(wc.pgprot)));
 	KUNIT_EXPECT_NE(test, pgprot_val(nc.pgprot), pgprot_val(wc.pgprot));
+	KUNIT_EXPECT_EQ(test, pgprot_val(again.pgprot), pgprot_val(nc.pgprot));
+}
+
+/* Suspends the DMABUFs of a device, and waits for importers, by itself */
+struct test_suspend {
+	struct work_struct work;
+	struct vfio_pci_core_device *vdev;
+	struct completion done;
+};
+
+static void test_suspend_work(struct work_struct *work)
+{
+	struct test_suspend *suspend =
+		container_of(work, struct test_suspend, work);
+
+	down_write(&suspend->vdev->memory_lock);
+	vfio_pci_dma_buf_suspend(suspend->vdev);
+	up_write(&suspend->vdev->memory_lock);
+	complete(&suspend->done);
+}
+
+static struct test_suspend *test_suspend_start(struct kunit *test,
+					       struct vfio_pci_core_device *vdev)
+{
+	struct test_suspend *suspend;
+
+	suspend = kunit_kzalloc(test, sizeof(*suspend), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, suspend);
+	INIT_WORK(&suspend->work, test_suspend_work);
+	init_completion(&suspend->done);
+	suspend->vdev = vdev;
+	queue_work(system_dfl_wq, &suspend->work);
+	return suspend;
+}
+
+static bool test_suspend_done(struct test_suspend *suspend, unsigned int ms)
+{
+	return wait_for_completion_timeout(&suspend->done, msecs_to_jiffies(ms));
+}
+
+static void test_resume(struct vfio_pci_core_device *vdev)
+{
+	down_write(&vdev->memory_lock);
+	vfio_pci_dma_buf_resume(vdev);
+	up_write(&vdev->memory_lock);
+}
+
+static void test_free_pci_dev(struct device *dev)
+{
+	kfree(to_pci_dev(dev));
+}
+
+KUNIT_DEFINE_ACTION_WRAPPER(test_put_device, put_device, struct device *);
+
+/* A PCI device that is its own peer: P2PDMA does not ask for more than this. */
+static struct pci_dev *test_pci_dev(struct kunit *test)
+{
+	struct pci_dev *pdev;
+	struct pci_bus *bus;
+
+	bus = kunit_kzalloc(test, sizeof(*bus), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, bus);
+	/* Where some architectures keep the domain */
+	bus->sysdata = kunit_kzalloc(test, PAGE_SIZE, GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, bus->sysdata);
+
+	pdev = kzalloc_obj(*pdev);
+	KUNIT_ASSERT_NOT_NULL(test, pdev);
+	pdev->bus = bus;
+	pdev->dev.bus = &pci_bus_type;
+	pdev->dev.init_name = "kunit-peer";
+	pdev->dev.release = test_free_pci_dev;
+	device_initialize(&pdev->dev);
+	KUNIT_ASSERT_EQ(test, kunit_add_action_or_reset(test, test_put_device,
+							&pdev->dev), 0);
+	KUNIT_ASSERT_EQ(test, pcim_p2pdma_init(pdev), 0);
+
+	return pdev;
+}
+
+static void test_invalidate(struct dma_buf_attachment *attach)
+{
+	complete(attach->importer_priv);
+}
+
+static const struct dma_buf_attach_ops test_importer_ops = {
+	.allow_peer2peer = true,
+	.invalidate_mappings = test_invalidate,
+};
+
+/* An importer that takes its time to unmap the DMABUF is waited for. */
+static void vfio_pci_dma_buf_importer(struct kunit *test)
+{
+	struct pci_dev *pdev = test_pci_dev(test);
+	struct p2pdma_provider provider = { .owner = &pdev->dev };
+	DECLARE_COMPLETION_ONSTACK(invalidated);
+	struct dma_buf_attachment *attach;
+	struct test_suspend *suspend;
+	struct vfio_pci_dma_buf *priv;
+	struct sg_table *sgt, *late;
+
+	priv = test_export(test, BAR_PFN + 5, 2);
+	priv->provider = &provider;
+	attach = dma_buf_dynamic_attach(priv->dmabuf, &pdev->dev,
+					&test_importer_ops, &invalidated);
+	KUNIT_EXPECT_NOT_ERR_OR_NULL(test, attach);
+	if (IS_ERR(attach))
+		goto unexport;
+
+	sgt = dma_buf_map_attachment_unlocked(attach, DMA_BIDIRECTIONAL);
+	KUNIT_EXPECT_NOT_ERR_OR_NULL(test, sgt);
+	if (IS_ERR(sgt))
+		goto detach;
+	KUNIT_EXPECT_EQ(test, sg_dma_address(sgt->sgl), PFN_PHYS(BAR_PFN + 5));
+	KUNIT_EXPECT_EQ(test, sg_dma_len(sgt->sgl), 2 * PAGE_SIZE);
+
+	suspend = test_suspend_start(test, priv->vdev);
+	wait_for_completion(&invalidated);
+	KUNIT_EXPECT_FALSE(test, test_suspend_done(suspend, 100));
+	late = dma_buf_map_attachment_unlocked(attach, DMA_BIDIRECTIONAL);
+	KUNIT_EXPECT_EQ(test, PTR_ERR(late), -ENODEV);
+
+	dma_buf_unmap_attachment_unlocked(attach, sgt, DMA_BIDIRECTIONAL);
+	KUNIT_EXPECT_TRUE(test, test_suspend_done(suspend, 10000));
+	flush_work(&suspend->work);
+
+	/* It works again, until the DMABUF is revoked. */
+	test_resume(priv->vdev);
+	sgt = dma_buf_map_attachment_unlocked(attach, DMA_BIDIRECTIONAL);
+	KUNIT_EXPECT_NOT_ERR_OR_NULL(test, sgt);
+	if (!IS_ERR(sgt))
+		dma_buf_unmap_attachment_unlocked(attach, sgt,
+						  DMA_BIDIRECTIONAL);
+	dma_resv_lock(priv->dmabuf->resv, NULL);
+	vfio_pci_dma_buf_set_unusable(priv, VFIO_PCI_DMA_BUF_REVOKED);
+	dma_resv_unlock(priv->dmabuf->resv);
+	KUNIT_EXPECT_TRUE(test, try_wait_for_completion(&invalidated));
+	test_resume(priv->vdev);
+	late = dma_buf_map_attachment_unlocked(attach, DMA_BIDIRECTIONAL);
+	KUNIT_EXPECT_EQ(test, PTR_ERR(late), -ENODEV);
+detach:
+	dma_buf_detach(priv->dmabuf, attach);
+unexport:
+	test_unexport(priv);
+}
+
+static const char *test_fence_name(struct dma_fence *fence)
+{
+	return "kunit";
+}
+
+static const struct dma_fence_ops test_fence_ops = {
+	.get_driver_name = test_fence_name,
+	.get_timeline_name = test_fence_name,
+};
+
+static DEFINE_SPINLOCK(test_fence_lock);
+
+/* Add a fence to the DMABUF, as its importers or DMA_BUF_IOCTL_IMPORT_SYNC_FILE do. */
+static struct dma_fence *test_add_fence(struct kunit *test,
+					struct vfio_pci_dma_buf *priv)
+{
+	struct dma_resv *resv = priv->dmabuf->resv;
+	struct dma_fence *fence = kzalloc_obj(*fence);
+	int ret;
+
+	KUNIT_ASSERT_NOT_NULL(test, fence);
+	dma_fence_init(fence, &test_fence_ops, &test_fence_lock,
+		       dma_fence_context_alloc(1), 1);
+	dma_resv_lock(resv, NULL);
+	ret = dma_resv_reserve_fences(resv, 1);
+	if (!ret)
+		dma_resv_add_fence(resv, fence, DMA_RESV_USAGE_WRITE);
+	dma_resv_unlock(resv);
+	KUNIT_EXPECT_EQ(test, ret, 0);
+	return fence;
+}
+
+static void test_end_fence(struct dma_fence *fence)
+{
+	dma_fence_signal(fence);
+	dma_fence_put(fence);
+}
+
+/* Fences are waited for, but not those that come later. */
+static void vfio_pci_dma_buf_fences(struct kunit *test)
+{
+	struct p2pdma_provider provider = {};
+	struct dma_fence *first, *second, *late;
+	struct test_suspend *suspend;
+	struct vfio_pci_dma_buf *priv;
+	bool usable;
+
+	priv = test_export(test, BAR_PFN, 1);
+	/* This is what importers could be there with; here are none. */
+	priv->provider = &provider;
+
+	first = test_add_fence(test, priv);
+	second = test_add_fence(test, priv);
+	suspend = test_suspend_start(test, priv->vdev);
+	KUNIT_EXPECT_EQ(test, read_poll_timeout(vfio_pci_dma_buf_usable, usable,
+						!usable, USEC_PER_MSEC,
+						10 * USEC_PER_SEC, false, priv), 0);
+	late = test_add_fence(test, priv);
+	test_end_fence(first);
+	KUNIT_EXPECT_FALSE(test, test_suspend_done(suspend, 100));
+	test_end_fence(second);
+	KUNIT_EXPECT_TRUE(test, test_suspend_done(suspend, 10000));
+
+	/* Nor does one that nobody can use any more have to be waited for. */
+	suspend = test_suspend_start(test, priv->vdev);
+	KUNIT_EXPECT_TRUE(test, test_suspend_done(suspend, 10000));
+	test_end_fence(late);
+
+	dma_resv_lock(priv->dmabuf->resv, NULL);
+	vfio_pci_dma_buf_set_unusable(priv, VFIO_PCI_DMA_BUF_REVOKED);
+	dma_resv_unlock(priv->dmabuf->resv);
+	vfio_pci_dma_buf_drain(priv);
+	late = test_add_fence(test, priv);
+	test_resume(priv->vdev);
+	suspend = test_suspend_start(test, priv->vdev);
+	KUNIT_EXPECT_TRUE(test, test_suspend_done(suspend, 10000));
+	test_end_fence(late);
+	flush_work(&suspend->work);
+	test_unexport(priv);
 }
 
 static struct kunit_case vfio_pci_dma_buf_cases[] = {
@@ -283,6 +522,8 @@ static struct kunit_case vfio_pci_dma_buf_cases[] = {
 	KUNIT_CASE(vfio_pci_dma_buf_huge_pages),
 	KUNIT_CASE(vfio_pci_dma_buf_past_4gib),
 	KUNIT_CASE(vfio_pci_dma_buf_memattr),
+	KUNIT_CASE(vfio_pci_dma_buf_importer),
+	KUNIT_CASE(vfio_pci_dma_buf_fences),
 	{}
 };
 
