@@ -271,6 +271,15 @@ FIXTURE_TEARDOWN(dmabuf)
 		close_device(self);
 }
 
+/* Without these, most of the tests below are skipped. */
+TEST_F(dmabuf, features)
+{
+	EXPECT_TRUE(self->can_mmap);
+	EXPECT_TRUE(self->can_revoke);
+	EXPECT_TRUE(has_feature(self->device, VFIO_DEVICE_FEATURE_DMA_BUF_MEMATTR,
+				VFIO_DEVICE_FEATURE_SET));
+}
+
 /* ---- Mappings ---- */
 
 TEST_F(dmabuf, contents)
@@ -782,6 +791,16 @@ TEST_F(dmabuf, low_power)
 	expect_usable(_metadata, self, fd, mem);
 }
 
+/* Access the device until this has woken it up: it may be late to fall asleep. */
+static void wake_up(struct _test_data_dmabuf *self, int wakeup_eventfd)
+{
+	struct pollfd event = { .fd = wakeup_eventfd, .events = POLLIN };
+
+	do
+		vfio_pci_config_readw(self->device, PCI_VENDOR_ID);
+	while (!poll(&event, 1, 10));
+}
+
 /* An access to the device wakes it up, which ends low power by itself. */
 TEST_F(dmabuf, low_power_wakeup)
 {
@@ -802,7 +821,7 @@ TEST_F(dmabuf, low_power_wakeup)
 		SKIP(return, "no low power states");
 	ASSERT_EQ(0, ret);
 	expect_suspended(_metadata, self, fd, mem);
-	vfio_pci_config_readw(self->device, PCI_VENDOR_ID);
+	wake_up(self, entry.wakeup_eventfd);
 	expect_usable(_metadata, self, fd, mem);
 }
 
@@ -980,9 +999,34 @@ TEST_F(dmabuf, revoke_by_duplicate)
 	ASSERT_FALSE(can_read(twice));
 }
 
+static int ask(int socket)
+{
+	char answer = 0;
+
+	VFIO_ASSERT_EQ(write(socket, &answer, 1), 1);
+	VFIO_ASSERT_EQ(read(socket, &answer, 1), 1);
+	return answer;
+}
+
+/* A child with the page table entries of its parent; it answers as client() does. */
+static void inheritor(int socket, void *mem)
+{
+	char answer = can_read(mem);
+
+	do {
+		VFIO_ASSERT_EQ(write(socket, &answer, 1), 1);
+		if (read(socket, &answer, 1) != 1)
+			_exit(0);
+		answer = can_read(mem);
+	} while (true);
+}
+
 TEST_F(dmabuf, fork)
 {
+	int sockets[2];
+	char answer;
 	void *mem;
+	pid_t pid;
 	int fd;
 
 	if (!self->can_revoke)
@@ -991,7 +1035,22 @@ TEST_F(dmabuf, fork)
 	mem = map(fd, page_size, 0);
 	ASSERT_TRUE(can_read(mem));
 	ASSERT_TRUE(in_child(child_reads, mem));
+
+	ASSERT_EQ(0, socketpair(AF_UNIX, SOCK_STREAM, 0, sockets));
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid) {
+		close(sockets[0]);
+		inheritor(sockets[1], mem);
+	}
+	close(sockets[1]);
+	ASSERT_EQ(1, read(sockets[0], &answer, 1));
+	ASSERT_EQ(1, answer);
 	ASSERT_EQ(0, revoke_dmabuf(self, fd));
+	ASSERT_EQ(0, ask(sockets[0]));
+	ASSERT_EQ(0, close(sockets[0]));
+	ASSERT_EQ(pid, waitpid(pid, NULL, 0));
+
 	ASSERT_FALSE(in_child(child_reads, mem));
 	ASSERT_TRUE(in_child(child_reads, self->mem));
 }
@@ -1047,15 +1106,6 @@ static void client(int socket)
 	} while (true);
 }
 
-static int ask(int socket)
-{
-	char answer = 0;
-
-	VFIO_ASSERT_EQ(write(socket, &answer, 1), 1);
-	VFIO_ASSERT_EQ(read(socket, &answer, 1), 1);
-	return answer;
-}
-
 static int start_client(void)
 {
 	int sockets[2];
@@ -1097,7 +1147,7 @@ TEST_F(dmabuf, client)
 	ASSERT_TRUE(can_read(self->mem));
 }
 
-/* The one who exports exits, or just closes the device. */
+/* The one who exports closes the device. */
 TEST_F(dmabuf, client_outlives_owner)
 {
 	int socket, fd;
@@ -1123,18 +1173,72 @@ TEST_F(dmabuf, client_outlives_owner)
 	ASSERT_EQ(0, ask(socket));
 }
 
+/* The one who exports exits, without closing anything. */
+TEST_F(dmabuf, client_outlives_process)
+{
+	struct _test_data_dmabuf owner = {};
+	int socket, status;
+	char answer;
+	pid_t pid;
+
+	if (!self->can_mmap)
+		SKIP(return, "the kernel cannot map DMABUFs");
+	close_device(self);
+	socket = start_client();
+
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid) {
+		open_device(&owner, bdfs[0]);
+		send_fd(socket, export(&owner, 0, page_size));
+		_exit(read(socket, &answer, 1) != 1 || answer != 1);
+	}
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	ASSERT_EQ(0, status);
+	ASSERT_EQ(0, ask(socket));
+
+	open_device(self, bdfs[0]);
+	ASSERT_TRUE(can_read(self->mem));
+	ASSERT_EQ(0, ask(socket));
+}
+
+/* A feature whose argument ends where nothing is mapped */
+static int feature_without_memory(struct _test_data_dmabuf *self, u32 flags)
+{
+	struct vfio_device_feature feature = {
+		.argsz = sizeof(feature) + 8,
+		.flags = flags,
+	};
+	void *end = mmap(NULL, 2 * page_size, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	VFIO_ASSERT_NE(end, MAP_FAILED);
+	VFIO_ASSERT_EQ(munmap(end + page_size, page_size), 0);
+	end += page_size - sizeof(feature);
+	memcpy(end, &feature, sizeof(feature));
+	return ioctl(self->device->fd, VFIO_DEVICE_FEATURE, end) ? -errno : 0;
+}
+
+/* A DMABUF of another exporter, or -1 */
+static int make_udmabuf(void)
+{
+	struct udmabuf_create create = { .size = page_size };
+	int udmabuf = open("/dev/udmabuf", O_RDWR);
+
+	if (udmabuf < 0)
+		return -1;
+	create.memfd = memfd_create("test", MFD_ALLOW_SEALING);
+	VFIO_ASSERT_EQ(ftruncate(create.memfd, page_size), 0);
+	VFIO_ASSERT_EQ(fcntl(create.memfd, F_ADD_SEALS, F_SEAL_SHRINK), 0);
+	return ioctl(udmabuf, UDMABUF_CREATE, &create);
+}
+
 TEST_F(dmabuf, revoke_errors)
 {
 	struct vfio_device_feature_dma_buf_revoke arg = {};
 	u32 set = VFIO_DEVICE_FEATURE_SET | VFIO_DEVICE_FEATURE_DMA_BUF_REVOKE;
 	u32 get = VFIO_DEVICE_FEATURE_GET | VFIO_DEVICE_FEATURE_DMA_BUF_REVOKE;
-	struct {
-		struct vfio_device_feature feature;
-		u8 rest[8];
-	} head = {};
-	struct udmabuf_create create = { .size = page_size };
-	void *end;
-	int fd, udmabuf, memfd;
+	int fd, udmabuf;
 
 	if (!self->can_revoke)
 		SKIP(return, "the kernel cannot revoke DMABUFs");
@@ -1154,35 +1258,16 @@ TEST_F(dmabuf, revoke_errors)
 		ASSERT_EQ(-EINVAL, feature(self, set, &arg, sizeof(arg)));
 	}
 
-	/* The argument ends where nothing is mapped. */
-	end = mmap(NULL, 2 * page_size, PROT_READ | PROT_WRITE,
-		   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	ASSERT_NE(MAP_FAILED, end);
-	ASSERT_EQ(0, munmap(end + page_size, page_size));
-	head.feature.argsz = sizeof(head);
-	head.feature.flags = set;
-	end += page_size - sizeof(head.feature);
-	memcpy(end, &head.feature, sizeof(head.feature));
-	ASSERT_EQ(-1, ioctl(self->device->fd, VFIO_DEVICE_FEATURE, end));
-	ASSERT_EQ(EFAULT, errno);
-
+	ASSERT_EQ(-EFAULT, feature_without_memory(self, set));
 	ASSERT_EQ(-EBADF, revoke_dmabuf(self, -1));
 	ASSERT_EQ(-EBADF, revoke_dmabuf(self, 1000));
 	ASSERT_EQ(-EINVAL, revoke_dmabuf(self, self->device->fd));
 	ASSERT_EQ(-EBADF, revoke_dmabuf(self, open("/proc/self/fd/0", O_PATH)));
 
-	memfd = memfd_create("test", MFD_ALLOW_SEALING);
-	ASSERT_LE(0, memfd);
-	ASSERT_EQ(-EINVAL, revoke_dmabuf(self, memfd));
-	udmabuf = open("/dev/udmabuf", O_RDWR);
-	if (udmabuf >= 0) {
-		ASSERT_EQ(0, ftruncate(memfd, page_size));
-		ASSERT_EQ(0, fcntl(memfd, F_ADD_SEALS, F_SEAL_SHRINK));
-		create.memfd = memfd;
-		create.memfd = ioctl(udmabuf, UDMABUF_CREATE, &create);
-		ASSERT_LE(0, (int)create.memfd);
-		ASSERT_EQ(-ENODEV, revoke_dmabuf(self, create.memfd));
-	}
+	ASSERT_EQ(-EINVAL, revoke_dmabuf(self, memfd_create("test", 0)));
+	udmabuf = make_udmabuf();
+	if (udmabuf >= 0)
+		ASSERT_EQ(-ENODEV, revoke_dmabuf(self, udmabuf));
 
 	/* None of them did anything. */
 	ASSERT_TRUE(can_read(map(fd, page_size, 0)));
@@ -1235,7 +1320,7 @@ TEST_F(dmabuf, memattr_errors)
 	struct vfio_device_feature_dma_buf_memattr arg = {};
 	u32 set = VFIO_DEVICE_FEATURE_SET | VFIO_DEVICE_FEATURE_DMA_BUF_MEMATTR;
 	u32 get = VFIO_DEVICE_FEATURE_GET | VFIO_DEVICE_FEATURE_DMA_BUF_MEMATTR;
-	int fd;
+	int fd, udmabuf;
 
 	if (!self->can_revoke)
 		SKIP(return, "the kernel cannot revoke DMABUFs");
@@ -1252,6 +1337,11 @@ TEST_F(dmabuf, memattr_errors)
 	ASSERT_EQ(-EBADF, __vfio_pci_dma_buf_memattr(self->device, -1, 0));
 	ASSERT_EQ(-EINVAL, __vfio_pci_dma_buf_memattr(self->device,
 						      self->device->fd, 0));
+	ASSERT_EQ(-EFAULT, feature_without_memory(self, set));
+	udmabuf = make_udmabuf();
+	if (udmabuf >= 0)
+		ASSERT_EQ(-ENODEV, __vfio_pci_dma_buf_memattr(self->device,
+							      udmabuf, 0));
 	ASSERT_EQ(0, __vfio_pci_dma_buf_memattr(self->device, fd,
 						VFIO_DMA_BUF_MEMATTR_NC));
 	ASSERT_EQ(0, revoke_dmabuf(self, fd));
@@ -1311,7 +1401,11 @@ TEST_F(dmabuf, iommufd)
 		{ .offset = 0, .length = page_size },
 		{ .offset = page_size, .length = page_size },
 	};
-	int fd, merged;
+	struct vfio_region_dma_range apart[2] = {
+		{ .offset = 0, .length = page_size },
+		{ .offset = 2 * page_size, .length = page_size },
+	};
+	int fd, merged, two;
 
 	if (!self->can_revoke)
 		SKIP(return, "the kernel cannot revoke DMABUFs");
@@ -1330,6 +1424,10 @@ TEST_F(dmabuf, iommufd)
 	ASSERT_LE(0, merged);
 	ASSERT_EQ(0, iommufd_map_dmabuf(self->iommu, merged, 64 * page_size,
 					2 * page_size));
+	two = __vfio_pci_dma_buf_export(self->device, self->index, O_RDWR, apart, 2);
+	ASSERT_LE(0, two);
+	ASSERT_EQ(-EOPNOTSUPP, iommufd_map_dmabuf(self->iommu, two, 80 * page_size,
+						  2 * page_size));
 }
 
 /* It cannot be imported in low power, whenever it was exported. */
@@ -1356,7 +1454,7 @@ TEST_F(dmabuf, iommufd_low_power)
 			     VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY_WITH_WAKEUP,
 			     &entry, sizeof(entry)));
 	ASSERT_EQ(-ENODEV, iommufd_map_dmabuf(self->iommu, fd, SZ_2M, page_size));
-	vfio_pci_config_readw(self->device, PCI_VENDOR_ID);
+	wake_up(self, entry.wakeup_eventfd);
 	ASSERT_EQ(0, iommufd_map_dmabuf(self->iommu, late, SZ_2M, page_size));
 }
 
@@ -1893,6 +1991,35 @@ static int open_fail_nth(void)
 	return open("/proc/thread-self/fail-nth", O_RDWR);
 }
 
+/* mmap() and the first access, with each allocation failing in turn */
+static void fail_nth_mmap(struct __test_metadata *_metadata, int file, int fd,
+			  size_t size, off_t offset)
+{
+	int nth = 0, failures = 0, error;
+	bool failed, readable;
+	void *mem;
+
+	do {
+		fail_nth(file, ++nth);
+		mem = map(fd, size, offset);
+		error = errno;
+		/* Page faults that lack memory are taken again. */
+		readable = mem != MAP_FAILED && can_read(mem);
+		failed = failed_nth(file);
+		fail_nth(file, 0);
+		if (mem == MAP_FAILED) {
+			ASSERT_TRUE(error == ENOMEM || error == ENFILE)
+				TH_LOG("%d", error);
+			failures++;
+			continue;
+		}
+		ASSERT_TRUE(readable);
+		ASSERT_EQ(0, munmap(mem, size));
+	} while (failed);
+	ASSERT_LT(0, failures);
+	ASSERT_NE(MAP_FAILED, mem);
+}
+
 TEST_F_TIMEOUT(dmabuf, fail_nth, 300)
 {
 	struct vfio_region_dma_range ranges[2] = {
@@ -1925,32 +2052,11 @@ TEST_F_TIMEOUT(dmabuf, fail_nth, 300)
 	ASSERT_LE(0, fd);
 	ASSERT_LT(4, nth);
 
-	/* mmap() of a DMABUF and of the device, and the first access */
 	fd = __vfio_pci_dma_buf_export(self->device, self->index, O_RDWR, ranges, 2);
 	ASSERT_LE(0, fd);
-	nth = 0;
-	do {
-		fail_nth(file, ++nth);
-		mem = map(fd, 2 * page_size, 0);
-		failed = failed_nth(file);
-		fail_nth(file, 0);
-		if (mem == MAP_FAILED)
-			continue;
-		ASSERT_TRUE(can_read(mem));
-		ASSERT_EQ(0, munmap(mem, 2 * page_size));
-	} while (failed);
-	nth = 0;
-	do {
-		fail_nth(file, ++nth);
-		mem = map(self->device->fd, page_size, self->bar->info.offset);
-		failed = failed_nth(file);
-		fail_nth(file, 0);
-		if (mem == MAP_FAILED)
-			continue;
-		ASSERT_TRUE(can_read(mem));
-		ASSERT_EQ(0, munmap(mem, page_size));
-	} while (failed);
-	ASSERT_LT(4, nth);
+	fail_nth_mmap(_metadata, file, fd, 2 * page_size, 0);
+	fail_nth_mmap(_metadata, file, self->device->fd, page_size,
+		      self->bar->info.offset);
 
 	/* Attributes */
 	nth = 0;
