@@ -6,6 +6,7 @@
  */
 #include <kunit/resource.h>
 #include <kunit/test.h>
+#include <linux/fdtable.h>
 #include <linux/file.h>
 #include <linux/iopoll.h>
 #include <linux/mman.h>
@@ -185,6 +186,10 @@ static void vfio_pci_dma_buf_past_4gib(struct kunit *test)
 #endif
 }
 
+static const struct vfio_pci_device_ops test_pci_ops = {
+	.get_dmabuf_phys = vfio_pci_core_get_dmabuf_phys,
+};
+
 /*
  * A DMABUF of a device that is none: it is mapped, but nothing is accessed.
  * test_unexport() has to be called.
@@ -201,6 +206,7 @@ static struct vfio_pci_dma_buf *test_export(struct kunit *test,
 	vdev->pdev = kunit_kzalloc(test, sizeof(*vdev->pdev), GFP_KERNEL);
 	KUNIT_ASSERT_NOT_NULL(test, vdev->pdev);
 	vdev->pdev->dev.init_name = "kunit";
+	vdev->pci_ops = &test_pci_ops;
 	/* Accessible, as far as vfio_pci_dma_buf_resume() can tell */
 	vdev->pdev->no_command_memory = 1;
 	vdev->vconfig = kunit_kzalloc(test, PCI_STD_HEADER_SIZEOF, GFP_KERNEL);
@@ -256,6 +262,30 @@ static unsigned long test_mmap(struct kunit *test, struct vfio_pci_dma_buf *priv
 			     PROT_READ | PROT_WRITE, MAP_SHARED, 0);
 }
 
+/* As user space sets it, by a descriptor and from its memory */
+static int test_set_memattr(struct kunit *test, struct vfio_pci_dma_buf *priv,
+			    u32 memattr)
+{
+	struct vfio_device_feature_dma_buf_memattr arg = { .memattr = memattr };
+	const u32 set = VFIO_DEVICE_FEATURE_SET;
+	void __user *uarg;
+	int ret = -EFAULT;
+
+	arg.dmabuf_fd = get_unused_fd_flags(O_CLOEXEC);
+	if (arg.dmabuf_fd < 0)
+		return arg.dmabuf_fd;
+	fd_install(arg.dmabuf_fd, get_file(priv->dmabuf->file));
+
+	uarg = (void __user *)kunit_vm_mmap(test, NULL, 0, PAGE_SIZE,
+					    PROT_READ | PROT_WRITE,
+					    MAP_ANONYMOUS | MAP_PRIVATE, 0);
+	if (!copy_to_user(uarg, &arg, sizeof(arg)))
+		ret = vfio_pci_core_feature_dma_buf_memattr(priv->vdev, set,
+							    uarg, sizeof(arg));
+	close_fd(arg.dmabuf_fd);
+	return ret;
+}
+
 /* Only what is mapped later is write-combining, and a zap does not change that. */
 static void vfio_pci_dma_buf_memattr(struct kunit *test)
 {
@@ -270,7 +300,8 @@ static void vfio_pci_dma_buf_memattr(struct kunit *test)
 	priv = test_export(test, BAR_PFN + 5, 1);
 	nc_addr = test_mmap(test, priv);
 	test_fault(test, nc_addr, &nc);
-	priv->write_combine = true;
+	KUNIT_EXPECT_EQ(test, 0,
+			test_set_memattr(test, priv, VFIO_DMA_BUF_MEMATTR_WC));
 	wc_addr = test_mmap(test, priv);
 	test_fault(test, wc_addr, &wc);
 	unmap_mapping_range(priv->inode->i_mapping, 0, 0, true);
