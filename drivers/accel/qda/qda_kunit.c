@@ -427,6 +427,7 @@ static void qda_test_too_many_ids(struct kunit *test)
 	struct qda_session *session = qda_test_session(test);
 	struct qda_test *priv = test->priv;
 	unsigned int i;
+	u64 ctx;
 
 	KUNIT_ASSERT_NOT_NULL(test, calls);
 	for (i = 0; i <= QDA_MAX_ID; i++) {
@@ -434,7 +435,8 @@ static void qda_test_too_many_ids(struct kunit *test)
 		KUNIT_ASSERT_NOT_ERR_OR_NULL(test, calls[i]);
 		KUNIT_EXPECT_EQ(test, qda_call_send(calls[i], 0), i < QDA_MAX_ID ? 0 : -EBUSY);
 	}
-	KUNIT_EXPECT_EQ(test, FIELD_GET(QDA_CTX_ID, le64_to_cpu(priv->request.ctx)), QDA_MAX_ID);
+	ctx = le64_to_cpu(priv->request.ctx);
+	KUNIT_EXPECT_EQ(test, FIELD_GET(QDA_CTX_ID, ctx), QDA_MAX_ID);
 	qda_calls_kill(priv->qda);
 	for (i = 0; i <= QDA_MAX_ID; i++)
 		qda_call_put(calls[i]);
