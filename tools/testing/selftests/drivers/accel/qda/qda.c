@@ -1071,7 +1071,6 @@ TEST_F(qda, export_to_vgem)
 	close(vgem);
 }
 
-/* A secure device: see the table in Documentation/accel/qda/uapi.rst. */
 /* Calls by fastrpc, which has the other DSP. */
 static int fastrpc_invoke(int dev, uint32_t handle, uint32_t scalars,
 			  struct fastrpc_invoke_args *args)
@@ -1137,39 +1136,56 @@ TEST_F(qda, export_to_fastrpc)
 	EXPECT_EQ(0, sim_count(ADSP, "outside"));
 }
 
+/* Sessions, which end at once; 0 or an errno. */
+static int try_user(int dev, uint32_t attributes)
+{
+	struct session session;
+	int error = ERRNO(session_create(&session, dev, attributes, 0));
+
+	return error ?: ERRNO(session_release(dev));
+}
+
+static int try_attach(int dev, uint32_t kind)
+{
+	struct drm_qda_session_create create = { .kind = kind };
+
+	return ERRNO(ioctl(dev, DRM_IOCTL_QDA_SESSION_CREATE, &create)) ?:
+	       ERRNO(session_release(dev));
+}
+
+/* See the table in Documentation/accel/qda/uapi.rst. */
 TEST_F(qda, privileges)
 {
-	struct drm_qda_session_create create = { .kind = DRM_QDA_SESSION_ROOT };
-	struct session session;
-	int dev, status;
+	struct drm_qda_device device;
+	int dev, status, refused;
 	pid_t child;
 
 	ASSERT_EQ(0, bind_driver(ADSP_CHANNEL));
 	dev = open_device(ADSP_CHANNEL);
 	ASSERT_LE(0, dev);
+	ASSERT_EQ(0, query_device(self->dev, &device));
+	/* The software DSP's parameter makes both of its domains so, or neither. */
+	refused = device.flags & DRM_QDA_DEVICE_SECURE ? ECONNREFUSED : 0;
 	child = fork();
 	ASSERT_LE(0, child);
 	if (!child) {
 		if (setuid(1000))
 			_exit(1);
-		if (ERRNO(session_create(&session, self->dev, 0, 0)) != ECONNREFUSED)
+		if (try_user(self->dev, 0) != refused)
 			_exit(2);
-		if (session_create(&session, self->dev, DRM_QDA_SESSION_UNSIGNED, 0) ||
-		    session_release(self->dev))
+		if (try_user(self->dev, DRM_QDA_SESSION_UNSIGNED))
 			_exit(3);
-		if (ioctl(self->dev, DRM_IOCTL_QDA_SESSION_CREATE, &create) ||
-		    session_release(self->dev))
+		if (try_attach(self->dev, DRM_QDA_SESSION_ROOT))
 			_exit(4);
-		if (ERRNO(ioctl(dev, DRM_IOCTL_QDA_SESSION_CREATE, &create)) != ECONNREFUSED)
+		if (try_attach(dev, DRM_QDA_SESSION_ROOT) != refused)
 			_exit(5);
-		if (ERRNO(session_create(&session, dev, DRM_QDA_SESSION_UNSIGNED, 0)) !=
-		    ECONNREFUSED)
+		if (try_user(dev, DRM_QDA_SESSION_UNSIGNED) != refused)
 			_exit(6);
 		_exit(0);
 	}
 	ASSERT_EQ(child, waitpid(child, &status, 0));
 	EXPECT_EQ(0, WEXITSTATUS(status));
-	EXPECT_EQ(0, ioctl(dev, DRM_IOCTL_QDA_SESSION_CREATE, &create));
+	EXPECT_EQ(0, try_attach(dev, DRM_QDA_SESSION_ROOT));
 	drop(dev);
 	unbind_driver(ADSP_CHANNEL);
 }
@@ -1860,9 +1876,18 @@ static int sweep_session(int dev, uint32_t shell)
 	return ioctl(dev, DRM_IOCTL_QDA_SESSION_CREATE, &create) || session_release(dev) ? -1 : 0;
 }
 
-static int sweep_root(int dev)
+static int sweep_attach(int dev, uint32_t kind)
 {
-	struct drm_qda_session_create create = { .kind = DRM_QDA_SESSION_ROOT };
+	struct drm_qda_session_create create = { .kind = kind };
+
+	return ioctl(dev, DRM_IOCTL_QDA_SESSION_CREATE, &create) || session_release(dev) ? -1 : 0;
+}
+
+static int sweep_static(int dev)
+{
+	struct drm_qda_session_create create = {
+		.kind = DRM_QDA_SESSION_STATIC, .name = (uintptr_t)"audiopd", .name_size = 8,
+	};
 
 	return ioctl(dev, DRM_IOCTL_QDA_SESSION_CREATE, &create) || session_release(dev) ? -1 : 0;
 }
@@ -1932,6 +1957,7 @@ TEST_F_TIMEOUT(qda, fail_nth, 300)
 		.type = DRM_QDA_QUERY_CAPABILITIES, .data = (uintptr_t)&capabilities,
 	};
 	struct session session, other;
+	struct drm_qda_device device;
 	int module, fd, dev;
 	struct buffer buf;
 
@@ -1944,7 +1970,17 @@ TEST_F_TIMEOUT(qda, fail_nth, 300)
 	SWEEP(sweep_buffer(self->dev), (void)0);
 	SWEEP(sweep_export(self->dev), (void)0);
 	SWEEP(sweep_session(self->dev, buf.handle), session_release(self->dev));
-	SWEEP(sweep_root(self->dev), session_release(self->dev));
+	SWEEP(sweep_attach(self->dev, DRM_QDA_SESSION_ROOT), session_release(self->dev));
+	SWEEP(sweep_attach(self->dev, DRM_QDA_SESSION_SENSORS), session_release(self->dev));
+
+	ASSERT_EQ(0, bind_driver(ADSP_CHANNEL));
+	dev = open_device(ADSP_CHANNEL);
+	ASSERT_LE(0, dev);
+	ASSERT_EQ(0, query_device(dev, &device));
+	if (device.flags & DRM_QDA_DEVICE_STATIC)
+		SWEEP(sweep_static(dev), session_release(dev));
+	drop(dev);
+	unbind_driver(ADSP_CHANNEL);
 
 	ASSERT_EQ(0, session_create(&session, self->dev, 0, 0));
 	module = open_module(&session, "echo");
