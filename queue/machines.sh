@@ -11,14 +11,15 @@ with_iommu() {
 
 # machine NAME ARCH: set machine_archs (where it exists), machine_long (1: only
 # with LONG=1), machine_flavour (the kernel's fragment), machine_append (kernel
-# parameters), machine_devicetree (an overlay of configs/ on QEMU's own) and
-# machine_qemu (devices).
+# parameters), machine_devicetree (an overlay of configs/ on QEMU's own),
+# machine_accel and machine_qemu (devices).
 machine() {
 	machine_archs=(arm64 x86_64)
 	machine_long=0
 	machine_flavour=debug
 	machine_append=
 	machine_devicetree=
+	machine_accel=tcg
 	machine_qemu=()
 	case $1 in
 	plain) ;;
@@ -35,7 +36,7 @@ machine() {
 	regions) # reserved memory of each kind, which only a devicetree can have
 		machine_archs=(arm64)
 		machine_devicetree=regions
-		machine_append='mem=1G fastrpc-sim.heap=adsp-heap'
+		machine_append='mem=1G fastrpc-sim.heap=adsp-heap fastrpc-sim.non_secure=1'
 		machine_qemu=(-m 5120)
 		;;
 	pages-64k)
@@ -51,6 +52,9 @@ machine() {
 		;;
 	vfio | vfio-long) # devices for user space, each behind a root port of its own, which can reset it
 		[[ $1 == vfio ]] || machine_long=1
+		# QEMU 7.2 can send one CPU's write to its APIC elsewhere while another
+		# changes where BARs are: the timer is not set, and the guest stands still.
+		[[ $2 == arm64 ]] || machine_accel=tcg,thread=single
 		machine_qemu=(
 			-object 'memory-backend-ram,id=shm0,size=64M' -object 'memory-backend-ram,id=shm1,size=4M'
 			-drive 'id=disk,if=none,driver=null-co,read-zeroes=on,size=16M'
