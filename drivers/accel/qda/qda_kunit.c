@@ -426,7 +426,7 @@ static void qda_test_too_many_ids(struct kunit *test)
 	struct qda_call **calls = kunit_kcalloc(test, QDA_MAX_ID + 1, sizeof(*calls), GFP_KERNEL);
 	struct qda_session *session = qda_test_session(test);
 	struct qda_test *priv = test->priv;
-	unsigned int i;
+	unsigned int i, last;
 	u64 ctx;
 
 	KUNIT_ASSERT_NOT_NULL(test, calls);
@@ -436,7 +436,8 @@ static void qda_test_too_many_ids(struct kunit *test)
 		KUNIT_EXPECT_EQ(test, qda_call_send(calls[i], 0), i < QDA_MAX_ID ? 0 : -EBUSY);
 	}
 	ctx = le64_to_cpu(priv->request.ctx);
-	KUNIT_EXPECT_EQ(test, FIELD_GET(QDA_CTX_ID, ctx), QDA_MAX_ID);
+	last = FIELD_GET(QDA_CTX_ID, ctx);
+	KUNIT_EXPECT_EQ(test, last, QDA_MAX_ID);
 	qda_calls_kill(priv->qda);
 	for (i = 0; i <= QDA_MAX_ID; i++)
 		qda_call_put(calls[i]);
