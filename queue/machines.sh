@@ -52,8 +52,8 @@ machine() {
 		;;
 	vfio | vfio-long) # devices for user space, each behind a root port of its own, which can reset it
 		[[ $1 == vfio ]] || machine_long=1
-		# QEMU 7.2 can send one CPU's write to its APIC elsewhere while another
-		# changes where BARs are: the timer is not set, and the guest stands still.
+		# With a thread for each CPU, QEMU 7.2 at times loses a CPU's timer while
+		# the other CPU resets a device, and the guest stands still.
 		[[ $2 == arm64 ]] || machine_accel=tcg,thread=single
 		machine_qemu=(
 			-object 'memory-backend-ram,id=shm0,size=64M' -object 'memory-backend-ram,id=shm1,size=4M'
