@@ -39,10 +39,13 @@ machine() {
 		machine_append='mem=1G fastrpc-sim.heap=adsp-heap fastrpc-sim.non_secure=1'
 		machine_qemu=(-m 5120)
 		;;
-	pages-64k)
+	pages-64k) # and heaps that are built in
 		machine_archs=(arm64)
 		machine_long=1
-		machine_flavour=pages-64k
+		machine_flavour=pages-64k+builtin
+		machine_devicetree=regions
+		machine_append='mem=1G'
+		machine_qemu=(-m 5120)
 		;;
 	modules | iommufd) # nothing that a test may load is there before; iommufd can be tested
 		machine_archs=(arm64)

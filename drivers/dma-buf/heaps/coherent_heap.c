@@ -65,8 +65,11 @@ struct coherent_heap_mapping {
 
 /*
  * DMA_ATTR_MMIO says what this memory is: never cached by the CPU, so that there
- * is nothing to sync and nothing to bounce, and not to be looked up as a page.
+ * is nothing to sync and nothing to bounce, and not to be looked up as a page. The
+ * other one tells the DMA API's debug code that importers may share cache lines.
  */
+#define COHERENT_HEAP_ATTRS	(DMA_ATTR_MMIO | DMA_ATTR_DEBUGGING_IGNORE_CACHELINES)
+
 static struct sg_table *
 coherent_heap_map_dma_buf(struct dma_buf_attachment *attachment,
 			  enum dma_data_direction direction)
@@ -84,7 +87,7 @@ coherent_heap_map_dma_buf(struct dma_buf_attachment *attachment,
 		return ERR_PTR(-ENOMEM);
 
 	addr = dma_map_phys(attachment->dev, buffer->phys, buffer->len,
-			    direction, DMA_ATTR_MMIO);
+			    direction, COHERENT_HEAP_ATTRS);
 	if (dma_mapping_error(attachment->dev, addr)) {
 		kfree(map);
 		return ERR_PTR(-EIO);
@@ -104,7 +107,7 @@ static void coherent_heap_unmap_dma_buf(struct dma_buf_attachment *attachment,
 					enum dma_data_direction direction)
 {
 	dma_unmap_phys(attachment->dev, sg_dma_address(table->sgl),
-		       sg_dma_len(table->sgl), direction, DMA_ATTR_MMIO);
+		       sg_dma_len(table->sgl), direction, COHERENT_HEAP_ATTRS);
 	kfree(container_of(table, struct coherent_heap_mapping, table));
 }
 
@@ -199,6 +202,13 @@ static const struct dma_heap_ops coherent_heap_ops = {
 	.allocate = coherent_heap_allocate,
 };
 
+/* Is there such a device, for the kernel or for firmware that runs it? */
+static bool __init coherent_heap_has_device(const struct device_node *np)
+{
+	return of_device_is_available(np) ||
+	       of_property_match_string(np, "status", "reserved") >= 0;
+}
+
 /* Does a device have this region, whether or not a driver is bound to it? */
 static bool __init coherent_heap_claimed(const struct device_node *region)
 {
@@ -207,7 +217,7 @@ static bool __init coherent_heap_claimed(const struct device_node *region)
 
 	for_each_node_with_property(user, "memory-region") {
 		count = of_reserved_mem_region_count(user);
-		for (i = 0; i < count && of_device_is_available(user); i++) {
+		for (i = 0; i < count && coherent_heap_has_device(user); i++) {
 			target = of_parse_phandle(user, "memory-region", i);
 			of_node_put(target);
 			if (target == region) {

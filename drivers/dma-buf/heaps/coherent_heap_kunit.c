@@ -11,8 +11,11 @@
 #include <linux/file.h>
 #include <linux/iommu.h>
 #include <linux/iommu-dma.h>
+#include <linux/kthread.h>
+#include <linux/mman.h>
 #include <linux/of_address.h>
 #include <linux/pci.h>
+#include <linux/sched/mm.h>
 #include <linux/swiotlb.h>
 #include <linux/workqueue.h>
 
@@ -178,6 +181,54 @@ static void import_behind_iommu(struct kunit *test)
 	pci_dev_put(pdev);
 }
 
+/* More importers at once than the debug code lets overlap in cache lines */
+static void import_by_many(struct kunit *test)
+{
+	struct coherent_heap_test *t = test->priv;
+	struct device *dev = test_device(test, "importer");
+	struct dma_buf_attachment *attach[10];
+	struct sg_table *sgt[ARRAY_SIZE(attach)];
+	int i;
+
+	for (i = 0; i < ARRAY_SIZE(attach); i++) {
+		attach[i] = dma_buf_attach(t->dmabuf, dev);
+		KUNIT_ASSERT_NOT_ERR_OR_NULL(test, attach[i]);
+		sgt[i] = dma_buf_map_attachment_unlocked(attach[i], DMA_BIDIRECTIONAL);
+		expect_physical_address(test, dev, sgt[i]);
+	}
+	while (i--) {
+		dma_buf_unmap_attachment_unlocked(attach[i], sgt[i], DMA_BIDIRECTIONAL);
+		dma_buf_detach(t->dmabuf, attach[i]);
+	}
+}
+
+/* User space's mappings are write-combined, whatever the architecture calls that. */
+static void mmap_is_write_combined(struct kunit *test)
+{
+	struct coherent_heap_test *t = test->priv;
+	struct vm_area_struct *vma;
+	struct mm_struct *mm;
+	unsigned long addr;
+	pgprot_t wanted;
+
+	KUNIT_ASSERT_EQ(test, kunit_attach_mm(), 0);
+	addr = vm_mmap(t->dmabuf->file, 0, TEST_LEN, PROT_READ | PROT_WRITE, MAP_SHARED, 0);
+	KUNIT_EXPECT_FALSE(test, IS_ERR_VALUE(addr));
+
+	scoped_guard(mmap_read_lock, current->mm) {
+		vma = find_vma(current->mm, addr);
+		KUNIT_EXPECT_NOT_NULL(test, vma);
+		if (vma) {
+			wanted = pgprot_writecombine(vm_get_page_prot(vma->vm_flags));
+			KUNIT_EXPECT_EQ(test, pgprot_val(vma->vm_page_prot), pgprot_val(wanted));
+		}
+	}
+	/* kunit_attach_mm() has taken two references, and the thread would give one back. */
+	mm = current->mm;
+	kthread_unuse_mm(mm);
+	mmput(mm);
+}
+
 /* The kernel sees the pool's own mapping, and sees it zeroed. */
 static void vmap_is_the_pools(struct kunit *test)
 {
@@ -335,6 +386,8 @@ static struct kunit_case heap_test_cases[] = {
 	KUNIT_CASE(import_by_copies),
 #endif
 	KUNIT_CASE(import_behind_iommu),
+	KUNIT_CASE(import_by_many),
+	KUNIT_CASE(mmap_is_write_combined),
 	KUNIT_CASE(vmap_is_the_pools),
 	KUNIT_CASE(refuses_what_no_entry_holds),
 	KUNIT_CASE(name_is_taken),

@@ -76,8 +76,11 @@ static double mmap_touch(int heap, size_t size)
 	return start;
 }
 
-/* Allocation where each second page is in use, and where none is */
-static void checkerboard(int heap)
+/*
+ * Allocation where of each four pages @used are in use, and where none is: each
+ * second one, or those that leave two that are not aligned
+ */
+static void checkerboard(int heap, const char *name, int used)
 {
 	const size_t sizes[] = { 8 << 10, 64 << 10, 1 << 20 };
 	static int bufs[POOL_PAGES];
@@ -90,14 +93,15 @@ static void checkerboard(int heap)
 		bufs[i] = alloc(heap, 4096);
 	/* The last 2 MiB are free. */
 	for (i = 0; i < POOL_PAGES; i++)
-		if (i % 2 || i >= POOL_PAGES - 512)
+		if (!(used & 1 << i % 4) || i >= POOL_PAGES - 512)
 			close(bufs[i]);
 	for (i = 0; i < 3; i++)
 		checkered[i] = alloc_free(heap, sizes[i]);
-	for (i = 0; i < POOL_PAGES - 512; i += 2)
-		close(bufs[i]);
+	for (i = 0; i < POOL_PAGES - 512; i++)
+		if (used & 1 << i % 4)
+			close(bufs[i]);
 	for (i = 0; i < 3; i++)
-		printf("versus checkerboard_%zuKiB_(empty,_checkered) %.0f %.0f\n", sizes[i] >> 10,
+		printf("versus %s_%zuKiB_(empty,_checkered) %.0f %.0f\n", name, sizes[i] >> 10,
 		       empty[i], checkered[i]);
 }
 
@@ -127,6 +131,7 @@ int main(void)
 	printf("figure frames_of_12.4MiB_in_128MiB %d\n", frames);
 	while (frames--)
 		close(bufs[frames]);
-	checkerboard(coherent);
+	checkerboard(coherent, "checkerboard", 0b0101);
+	checkerboard(coherent, "unaligned_holes", 0b1001);
 	return 0;
 }
