@@ -320,6 +320,48 @@ static void vfio_pci_dma_buf_memattr(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, pgprot_val(again.pgprot), pgprot_val(nc.pgprot));
 }
 
+static void vfio_pci_dma_buf_refused(struct kunit *test)
+{
+	struct vfio_pci_core_device *vdev;
+	struct vfio_pci_dma_buf *priv;
+	unsigned long addr;
+
+	KUNIT_ASSERT_EQ(test, kunit_attach_mm(), 0);
+	priv = test_export(test, BAR_PFN, 1);
+	vdev = priv->vdev;
+
+	/* What a driver exports in place of a BAR is not for the CPU to map. */
+	priv->cpu_mappable = false;
+	addr = vm_mmap(priv->dmabuf->file, 0, PAGE_SIZE, PROT_READ, MAP_SHARED, 0);
+	KUNIT_EXPECT_EQ(test, (long)addr, -EINVAL);
+	KUNIT_EXPECT_EQ(test, test_set_memattr(test, priv, VFIO_DMA_BUF_MEMATTR_NC), 0);
+	KUNIT_EXPECT_EQ(test, test_set_memattr(test, priv, VFIO_DMA_BUF_MEMATTR_WC),
+			-EOPNOTSUPP);
+
+	/* There are drivers that cannot export. */
+	vdev->pci_ops = NULL;
+	KUNIT_EXPECT_EQ(test, test_set_memattr(test, priv, VFIO_DMA_BUF_MEMATTR_NC),
+			-EOPNOTSUPP);
+	KUNIT_EXPECT_EQ(test, -EOPNOTSUPP,
+			vfio_pci_core_feature_dma_buf_revoke(vdev, VFIO_DEVICE_FEATURE_SET,
+							     NULL, 0));
+	KUNIT_EXPECT_EQ(test, -EOPNOTSUPP,
+			vfio_pci_core_feature_dma_buf(vdev, VFIO_DEVICE_FEATURE_GET, NULL, 0));
+	test_unexport(priv);
+}
+
+static void vfio_pci_dma_buf_long_name(struct kunit *test)
+{
+	struct vfio_pci_dma_buf *priv = test_export(test, BAR_PFN, 1);
+
+	KUNIT_EXPECT_STREQ(test, priv->dmabuf->name, "vfio:kunit/bar0");
+	kfree(priv->dmabuf->name);
+	priv->vdev->vdev.device.init_name = "a-name-of-more-than-the-32-that-there-are";
+	vfio_pci_dma_buf_set_name(priv, 5);
+	KUNIT_EXPECT_STREQ(test, priv->dmabuf->name, "a-name-of-more-than-the-32-that");
+	test_unexport(priv);
+}
+
 /* Suspends the DMABUFs of a device, and waits for importers, by itself */
 struct test_suspend {
 	struct work_struct work;
@@ -407,7 +449,24 @@ static const struct dma_buf_attach_ops test_importer_ops = {
 	.invalidate_mappings = test_invalidate,
 };
 
-/* An importer that takes its time to unmap the DMABUF is waited for. */
+static bool test_is_mapped(unsigned long addr)
+{
+	struct follow_pfnmap_args found = { .address = addr };
+	bool mapped;
+
+	mmap_read_lock(current->mm);
+	found.vma = vma_lookup(current->mm, addr);
+	mapped = found.vma && !follow_pfnmap_start(&found);
+	if (mapped)
+		follow_pfnmap_end(&found);
+	mmap_read_unlock(current->mm);
+	return mapped;
+}
+
+/*
+ * An importer that takes its time to unmap the DMABUF is waited for. So long, CPUs
+ * cannot access it any more.
+ */
 static void vfio_pci_dma_buf_importer(struct kunit *test)
 {
 	struct pci_dev *pdev = test_pci_dev(test);
@@ -415,11 +474,17 @@ static void vfio_pci_dma_buf_importer(struct kunit *test)
 	DECLARE_COMPLETION_ONSTACK(invalidated);
 	struct dma_buf_attachment *attach;
 	struct test_suspend *suspend;
+	struct follow_pfnmap_args found = {};
 	struct vfio_pci_dma_buf *priv;
 	struct sg_table *sgt, *late;
+	unsigned long addr;
 
+	KUNIT_ASSERT_EQ(test, kunit_attach_mm(), 0);
 	priv = test_export(test, BAR_PFN + 5, 2);
 	priv->provider = &provider;
+	addr = test_mmap(test, priv);
+	test_fault(test, addr, &found);
+	KUNIT_EXPECT_TRUE(test, test_is_mapped(addr));
 	attach = dma_buf_dynamic_attach(priv->dmabuf, &pdev->dev,
 					&test_importer_ops, &invalidated);
 	KUNIT_EXPECT_NOT_ERR_OR_NULL(test, attach);
@@ -435,6 +500,7 @@ static void vfio_pci_dma_buf_importer(struct kunit *test)
 
 	suspend = test_suspend_start(test, priv->vdev);
 	wait_for_completion(&invalidated);
+	KUNIT_EXPECT_FALSE(test, test_is_mapped(addr));
 	KUNIT_EXPECT_FALSE(test, test_suspend_done(suspend, 100));
 	late = dma_buf_map_attachment_unlocked(attach, DMA_BIDIRECTIONAL);
 	KUNIT_EXPECT_EQ(test, PTR_ERR(late), -ENODEV);
@@ -460,6 +526,7 @@ static void vfio_pci_dma_buf_importer(struct kunit *test)
 detach:
 	dma_buf_detach(priv->dmabuf, attach);
 unexport:
+	KUNIT_EXPECT_EQ(test, vm_munmap(addr, priv->size), 0);
 	test_unexport(priv);
 }
 
@@ -553,6 +620,8 @@ static struct kunit_case vfio_pci_dma_buf_cases[] = {
 	KUNIT_CASE(vfio_pci_dma_buf_huge_pages),
 	KUNIT_CASE(vfio_pci_dma_buf_past_4gib),
 	KUNIT_CASE(vfio_pci_dma_buf_memattr),
+	KUNIT_CASE(vfio_pci_dma_buf_refused),
+	KUNIT_CASE(vfio_pci_dma_buf_long_name),
 	KUNIT_CASE(vfio_pci_dma_buf_importer),
 	KUNIT_CASE(vfio_pci_dma_buf_fences),
 	{}

@@ -1694,8 +1694,11 @@ TEST_F(dmabuf, close_while_imported)
 
 /* ---- Races ---- */
 
+#define MANY_DMABUFS 200
+
 struct race {
 	struct _test_data_dmabuf *self;
+	int fds[MANY_DMABUFS];
 	bool stop;
 	int fd;		/* the DMABUF of this round, or -1 */
 	void *mem;	/* and its mapping, or NULL */
@@ -1942,6 +1945,48 @@ TEST_F_TIMEOUT(dmabuf, race_export_close, 120)
 		for (i = 3; i < 512; i++)
 			if (i != self->iommu->iommufd)
 				close(i);
+		iommu_cleanup(self->iommu);
+		free(self->device);
+		open_device(self, bdfs[0]);
+	} while (time(NULL) < end);
+}
+
+static void *close_all(void *arg)
+{
+	struct race *race = arg;
+
+	for (int i = 0; i < MANY_DMABUFS; i++)
+		close(race->fds[i]);
+	return NULL;
+}
+
+/* The last close of the device finds DMABUFs that are being closed themselves. */
+TEST_F_TIMEOUT(dmabuf, race_last_close, 120)
+{
+	struct vfio_region_dma_range range = { .length = page_size };
+	time_t end = time(NULL) + race_seconds();
+
+	do {
+		struct race race = { .self = self };
+		pthread_t thread;
+		int i;
+
+		for (i = 0; i < MANY_DMABUFS; i++) {
+			race.fds[i] = __vfio_pci_dma_buf_export(self->device, self->index, O_RDWR,
+								&range, 1);
+			ASSERT_LE(0, race.fds[i]);
+		}
+		for (i = 0; i < PCI_STD_NUM_BARS; i++) {
+			if (!self->device->bars[i].vaddr)
+				continue;
+			munmap(self->device->bars[i].vaddr,
+			       self->device->bars[i].info.size);
+			self->device->bars[i].vaddr = NULL;
+		}
+		ASSERT_EQ(0, pthread_create(&thread, NULL, close_all, &race));
+		usleep(rand() % 1000);
+		close(self->device->fd);
+		pthread_join(thread, NULL);
 		iommu_cleanup(self->iommu);
 		free(self->device);
 		open_device(self, bdfs[0]);
