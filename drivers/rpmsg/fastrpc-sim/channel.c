@@ -143,9 +143,24 @@ static void proceed(struct sim_call *call)
 	}
 }
 
+/* A worker at a call, which it may have answered and freed already */
+struct sim_run {
+	struct list_head node;
+	u32 client_id;
+};
+
 static void work(struct work_struct *w)
 {
-	proceed(container_of(to_delayed_work(w), struct sim_call, work));
+	struct sim_call *call = container_of(to_delayed_work(w), struct sim_call, work);
+	struct sim_run run = { .client_id = call->client_id };
+	struct sim_dsp *dsp = call->dsp;
+
+	scoped_guard(spinlock_irqsave, &dsp->lock)
+		list_add(&run.node, &dsp->runs);
+	proceed(call);
+	scoped_guard(spinlock_irqsave, &dsp->lock)
+		list_del(&run.node);
+	wake_up_all(&dsp->run_ended);
 }
 
 /**
@@ -174,6 +189,36 @@ void sim_end_calls(struct sim_dsp *dsp, u32 client_id, s32 retval)
 			sim_deliver(dsp, call->ctx, retval, sizeof(struct sim_reply));
 		free_call(call);
 	}
+}
+
+static bool is_busy(struct sim_dsp *dsp, u32 client_id)
+{
+	struct sim_call *call;
+	struct sim_run *run;
+
+	guard(spinlock_irqsave)(&dsp->lock);
+	list_for_each_entry(run, &dsp->runs, node)
+		if (run->client_id == client_id)
+			return true;
+	list_for_each_entry(call, &dsp->calls, node)
+		if (call->client_id == client_id)
+			return true;
+	return false;
+}
+
+/**
+ * sim_finish_calls() - wait until a process that has ended touches no memory
+ * @dsp: the DSP
+ * @client_id: the process
+ * @retval: the answer to its calls that wait for something
+ *
+ * Context: may sleep; not from a worker at a call of that process
+ */
+void sim_finish_calls(struct sim_dsp *dsp, u32 client_id, s32 retval)
+{
+	/* What a worker was at may have begun to wait since. */
+	while (!wait_event_timeout(dsp->run_ended, !is_busy(dsp, client_id), HZ / 50))
+		sim_end_calls(dsp, client_id, retval);
 }
 
 static struct sim_call *first_call(struct sim_dsp *dsp)

@@ -48,6 +48,8 @@ static void init_dsp(struct sim_dsp *dsp)
 	spin_lock_init(&dsp->rx_lock);
 	spin_lock_init(&dsp->lock);
 	INIT_LIST_HEAD(&dsp->calls);
+	INIT_LIST_HEAD(&dsp->runs);
+	init_waitqueue_head(&dsp->run_ended);
 	mutex_init(&dsp->process_lock);
 	INIT_LIST_HEAD(&dsp->processes);
 	mutex_init(&dsp->bank_lock);

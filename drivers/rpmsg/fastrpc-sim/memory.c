@@ -141,12 +141,15 @@ static struct page *find_page(struct sim_bank *bank, u64 iova)
 	return page_is_ram(PHYS_PFN(phys)) ? pfn_to_page(PHYS_PFN(phys)) : NULL;
 }
 
-static s32 access(struct sim_dsp *dsp, u64 addr, void *buf, size_t len, bool write)
+static s32 access(struct sim_call *call, u64 addr, void *buf, size_t len, bool write)
 {
+	struct sim_dsp *dsp = call->dsp;
 	u64 iova = addr & (BIT_ULL(dsp->sid_shift) - 1);
+	u32 sid = addr >> dsp->sid_shift;
 	struct sim_bank bank;
 
-	if (!find_bank(dsp, addr >> dsp->sid_shift, &bank))
+	/* The hardware lets a process out by the stream of its own bank only. */
+	if (sid != sim_stream(call) || !find_bank(dsp, sid, &bank))
 		goto outside;
 	while (len) {
 		size_t n = min_t(size_t, len, PAGE_SIZE - offset_in_page(iova));
@@ -170,30 +173,30 @@ outside:
 
 /**
  * sim_read() - read memory, as the DSP
- * @dsp: the DSP
+ * @call: for which call
  * @addr: bus address, with the stream's number
  * @to: where to put it
  * @len: bytes
  *
  * Return: 0, or %SIM_EFAILED where nothing is mapped, which is counted
  */
-s32 sim_read(struct sim_dsp *dsp, u64 addr, void *to, size_t len)
+s32 sim_read(struct sim_call *call, u64 addr, void *to, size_t len)
 {
-	return access(dsp, addr, to, len, false);
+	return access(call, addr, to, len, false);
 }
 
 /**
  * sim_write() - write memory, as the DSP
- * @dsp: the DSP
+ * @call: for which call
  * @addr: bus address, with the stream's number
  * @from: what to write
  * @len: bytes
  *
  * Return: 0, or %SIM_EFAILED where nothing is mapped, which is counted
  */
-s32 sim_write(struct sim_dsp *dsp, u64 addr, const void *from, size_t len)
+s32 sim_write(struct sim_call *call, u64 addr, const void *from, size_t len)
 {
-	return access(dsp, addr, (void *)from, len, true);
+	return access(call, addr, (void *)from, len, true);
 }
 
 static s32 parse_buffer(const struct sim_wire_arg *wire, const struct sim_wire_list *list,
@@ -250,7 +253,7 @@ s32 sim_load_args(struct sim_call *call)
 	call->args = kvzalloc_objs(*call->args, nargs);
 	if (!wire || !call->args)
 		return SIM_ENOMEMORY;
-	ret = sim_read(call->dsp, call->addr, (void *)wire, nargs * SIM_WIRE_ARG);
+	ret = sim_read(call, call->addr, (void *)wire, nargs * SIM_WIRE_ARG);
 	list = (const void *)(wire + nargs);
 	pages = (const void *)(list + nargs);
 	for (i = 0; !ret && i < nargs; i++)
@@ -276,7 +279,7 @@ s32 sim_read_arg(struct sim_call *call, unsigned int i, u64 offset, void *to, si
 {
 	if (i >= call->nargs || offset > call->args[i].len || len > call->args[i].len - offset)
 		return SIM_EBADPARM;
-	return sim_read(call->dsp, call->args[i].addr + offset, to, len);
+	return sim_read(call, call->args[i].addr + offset, to, len);
 }
 
 /**
@@ -293,7 +296,7 @@ s32 sim_write_arg(struct sim_call *call, unsigned int i, u64 offset, const void 
 {
 	if (i >= call->nargs || offset > call->args[i].len || len > call->args[i].len - offset)
 		return SIM_EBADPARM;
-	return sim_write(call->dsp, call->args[i].addr + offset, from, len);
+	return sim_write(call, call->args[i].addr + offset, from, len);
 }
 
 static u64 tail(struct sim_call *call)
@@ -311,7 +314,7 @@ s32 sim_write_poll_word(struct sim_call *call)
 {
 	__le32 done = cpu_to_le32(SIM_POLL);
 
-	return sim_write(call->dsp, tail(call) + offsetof(struct sim_wire_tail, poll),
+	return sim_write(call, tail(call) + offsetof(struct sim_wire_tail, poll),
 			 &done, sizeof(done));
 }
 
@@ -331,7 +334,7 @@ void sim_corrupt_metadata(struct sim_call *call)
 	unsigned int i;
 
 	for (i = 0; i < call->nargs; i++)
-		sim_write(call->dsp, call->addr + i * sizeof(arg), &arg, sizeof(arg));
+		sim_write(call, call->addr + i * sizeof(arg), &arg, sizeof(arg));
 	memset(&junk, 0x55, sizeof(junk));
-	sim_write(call->dsp, tail(call), &junk, sizeof(junk));
+	sim_write(call, tail(call), &junk, sizeof(junk));
 }

@@ -154,8 +154,8 @@ static s32 transfer(struct sim_call *call, u64 addr, unsigned int arg, bool writ
 		return SIM_ENOMEMORY;
 	if (write)
 		return sim_read_arg(call, arg, 0, page, len) ?:
-		       sim_write(call->dsp, addr, page, len);
-	return sim_read(call->dsp, addr, page, len) ?: sim_write_arg(call, arg, 0, page, len);
+		       sim_write(call, addr, page, len);
+	return sim_read(call, addr, page, len) ?: sim_write_arg(call, arg, 0, page, len);
 }
 
 /*

@@ -96,6 +96,22 @@ struct sim_process *sim_find_process(struct sim_dsp *dsp, u32 client_id)
 	return NULL;
 }
 
+/**
+ * sim_stream() - tell by which stream a call reaches memory
+ * @call: the call
+ *
+ * Return: the number of the stream that its process began with. The kernel's own
+ * calls have that of their payload, and so have those of processes that are gone.
+ */
+u32 sim_stream(struct sim_call *call)
+{
+	struct sim_process *process;
+
+	guard(mutex)(&call->dsp->process_lock);
+	process = sim_find_process(call->dsp, call->client_id);
+	return process ? process->stream : call->addr >> call->dsp->sid_shift;
+}
+
 static void free_process(struct sim_process *process)
 {
 	struct sim_map *map, *tmp;
@@ -118,6 +134,7 @@ static s32 start_process(struct sim_call *call, u32 client_id)
 		return SIM_ENOMEMORY;
 	process->client_id = client_id;
 	process->pd = call->pd;
+	process->stream = call->addr >> call->dsp->sid_shift;
 	process->next_va = SZ_1G;
 	INIT_LIST_HEAD(&process->maps);
 	list_add_tail(&process->node, &call->dsp->processes);
@@ -185,6 +202,7 @@ static s32 release(struct sim_call *call)
 		if (!sim_find_process(call->dsp, client_id))
 			return SIM_EBADSTATE;
 	sim_end_process(call->dsp, client_id, SIM_EEXPIRED);
+	sim_finish_calls(call->dsp, client_id, SIM_EEXPIRED);
 	return 0;
 }
 
@@ -196,7 +214,7 @@ static s32 check_memory(struct sim_call *call, u64 addr, u64 size)
 	u8 byte;
 
 	for (offset = 0; !ret && offset < size; offset += PAGE_SIZE)
-		ret = sim_read(call->dsp, addr + offset, &byte, 1);
+		ret = sim_read(call, addr + offset, &byte, 1);
 	return ret;
 }
 

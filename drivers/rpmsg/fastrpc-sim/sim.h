@@ -14,6 +14,7 @@
 #include <linux/rpmsg.h>
 #include <linux/spinlock.h>
 #include <linux/types.h>
+#include <linux/wait.h>
 #include <linux/workqueue.h>
 
 #define SIM_MAX_BANKS		8
@@ -112,9 +113,11 @@ struct sim_bank {
  * @rx_lock: held, with interrupts off, while a reply is delivered, as the
  *	receive paths of real transports do; protects @ept
  * @ept: where replies go, while a driver is bound
- * @lock: protects @up, @calls and the fault; taken within no other spinlock
+ * @lock: protects @up, @calls, @runs and the fault; taken within no other spinlock
  * @up: requests are taken
  * @calls: every call that has not been answered
+ * @runs: what workers are at
+ * @run_ended: woken when one of them is done
  * @fault: what to do to the next call of @fault_handle
  * @fault_handle: the handle that this is for, or %SIM_ANY_HANDLE
  * @process_lock: protects @processes and what hangs on them, and the heap
@@ -154,6 +157,8 @@ struct sim_dsp {
 	spinlock_t lock;
 	bool up;
 	struct list_head calls;
+	struct list_head runs;
+	wait_queue_head_t run_ended;
 	enum sim_fault fault;
 	u32 fault_handle;
 
@@ -256,6 +261,7 @@ struct sim_map {
  * @node: in &sim_dsp.processes
  * @client_id: what the kernel calls it
  * @pd: its protection domain
+ * @stream: number of the stream that it reaches memory by
  * @next_va: where the next mapping goes
  * @maps: &struct sim_map
  * @opened: how often each module is open
@@ -264,6 +270,7 @@ struct sim_process {
 	struct list_head node;
 	u32 client_id;
 	u32 pd;
+	u32 stream;
 	u64 next_va;
 	struct list_head maps;
 	unsigned int opened[SIM_MAX_MODULES];
@@ -280,10 +287,11 @@ int sim_channel_start(struct sim_dsp *dsp);
 void sim_channel_stop(struct sim_dsp *dsp);
 void sim_deliver(struct sim_dsp *dsp, u64 ctx, s32 retval, int len);
 void sim_end_calls(struct sim_dsp *dsp, u32 client_id, s32 retval);
+void sim_finish_calls(struct sim_dsp *dsp, u32 client_id, s32 retval);
 
 /* memory.c */
-s32 sim_read(struct sim_dsp *dsp, u64 addr, void *to, size_t len);
-s32 sim_write(struct sim_dsp *dsp, u64 addr, const void *from, size_t len);
+s32 sim_read(struct sim_call *call, u64 addr, void *to, size_t len);
+s32 sim_write(struct sim_call *call, u64 addr, const void *from, size_t len);
 s32 sim_load_args(struct sim_call *call);
 s32 sim_read_arg(struct sim_call *call, unsigned int i, u64 offset, void *to, size_t len);
 s32 sim_write_arg(struct sim_call *call, unsigned int i, u64 offset, const void *from,
@@ -295,6 +303,7 @@ void sim_forget_banks(struct sim_dsp *dsp);
 
 /* process.c */
 struct sim_process *sim_find_process(struct sim_dsp *dsp, u32 client_id);
+u32 sim_stream(struct sim_call *call);
 s32 sim_manage_process(struct sim_call *call);
 void sim_end_process(struct sim_dsp *dsp, u32 client_id, s32 retval);
 void sim_end_processes(struct sim_dsp *dsp);
