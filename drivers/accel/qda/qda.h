@@ -74,6 +74,7 @@ struct qda_slot {
  * struct qda_heap - memory of a DSP's static domains
  * @addr: its physical address
  * @size: its size in bytes, 0 if there is none
+ * @pages: what was allocated of a region that others may use too, or NULL
  * @owners: virtual machines that it is lent to
  * @lock: protects @given; taken before any lock of a session
  * @given: the DSP has been told of it
@@ -81,6 +82,7 @@ struct qda_slot {
 struct qda_heap {
 	phys_addr_t addr;
 	u64 size;
+	struct page *pages;
 	u64 owners;
 	/* given */
 	struct mutex lock;

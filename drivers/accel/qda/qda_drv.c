@@ -418,9 +418,7 @@ static int qda_open(struct drm_device *drm, struct drm_file *file)
 static void qda_postclose(struct drm_device *drm, struct drm_file *file)
 {
 	struct qda_file *qfile = file->driver_priv;
-	s32 result;
 
-	release_session(qfile, &result);
 	mutex_destroy(&qfile->lock);
 	kfree(qfile);
 }
@@ -437,7 +435,28 @@ static const struct drm_ioctl_desc qda_ioctls[] = {
 	QDA_IOCTL(UNMAP, unmap),
 };
 
-DEFINE_DRM_ACCEL_FOPS(qda_fops);
+/* What is mapped for the session stays until the DSP has been told of its end. */
+static int qda_release(struct inode *inode, struct file *filp)
+{
+	struct drm_file *file = filp->private_data;
+	s32 result;
+
+	release_session(file->driver_priv, &result);
+	return drm_release(inode, filp);
+}
+
+static const struct file_operations qda_fops = {
+	.owner = THIS_MODULE,
+	.open = accel_open,
+	.release = qda_release,
+	.unlocked_ioctl = drm_ioctl,
+	.compat_ioctl = drm_compat_ioctl,
+	.poll = drm_poll,
+	.read = drm_read,
+	.llseek = noop_llseek,
+	.mmap = drm_gem_mmap,
+	.fop_flags = FOP_UNSIGNED_OFFSET,
+};
 
 const struct drm_driver qda_drm_driver = {
 	.driver_features = DRIVER_COMPUTE_ACCEL | DRIVER_GEM,

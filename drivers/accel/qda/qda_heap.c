@@ -5,6 +5,8 @@
  * keeps it until it restarts.
  */
 
+#include <linux/cma.h>
+#include <linux/dma-map-ops.h>
 #include <linux/firmware/qcom/qcom_scm.h>
 #include <linux/of.h>
 #include <linux/of_reserved_mem.h>
@@ -38,6 +40,34 @@ static int lend(struct qda_heap *heap, const u32 *vmids, unsigned int n)
 	return 0;
 }
 
+/* A region for CMA has pages of others until it is allocated. */
+static bool take_region(struct qda_device *qda, struct device_node *np)
+{
+	struct device_node *region __free(device_node) = of_parse_phandle(np, "memory-region", 0);
+	struct device *dev = qda->drm.dev;
+	struct qda_heap *heap = &qda->heap;
+
+	if (!of_property_read_bool(region, "reusable"))
+		return true;
+	if (!IS_ENABLED(CONFIG_DMA_CMA) || of_reserved_mem_device_init_by_idx(dev, np, 0))
+		return false;
+	heap->pages = cma_alloc(dev_get_cma_area(dev), heap->size >> PAGE_SHIFT, 0, true);
+	if (!heap->pages)
+		of_reserved_mem_device_release(dev);
+	return heap->pages;
+}
+
+static void give_region_back(struct qda_device *qda)
+{
+	struct device *dev = qda->drm.dev;
+	struct qda_heap *heap = &qda->heap;
+
+	if (!heap->pages)
+		return;
+	cma_release(dev_get_cma_area(dev), heap->pages, heap->size >> PAGE_SHIFT);
+	of_reserved_mem_device_release(dev);
+}
+
 /**
  * qda_heap_init() - find the heap of a DSP that may have one
  * @qda: the DSP, whose domain is known
@@ -51,7 +81,7 @@ int qda_heap_init(struct qda_device *qda, struct device_node *np)
 	struct qda_heap *heap = &qda->heap;
 	u32 vmids[QDA_MAX_VMIDS];
 	struct resource res;
-	int ret;
+	int ret, n;
 
 	ret = drmm_mutex_init(&qda->drm, &heap->lock);
 	if (ret)
@@ -65,12 +95,21 @@ int qda_heap_init(struct qda_device *qda, struct device_node *np)
 
 	ret = of_property_read_variable_u32_array(np, "qcom,vmids", vmids, 1, QDA_MAX_VMIDS);
 	if (ret == -EINVAL)
-		return 0;	/* It has no such property. */
+		ret = 0;	/* It has no such property. */
 	if (ret < 0)
 		return ret;
-	if (!qcom_scm_is_available())
+	n = ret;
+	if (n && !qcom_scm_is_available())
 		return -EPROBE_DEFER;
-	return lend(heap, vmids, ret);
+	if (!take_region(qda, np)) {
+		drm_warn(&qda->drm, "no static domains: their memory is in use\n");
+		heap->size = 0;
+		return 0;
+	}
+	ret = n ? lend(heap, vmids, n) : 0;
+	if (ret)
+		give_region_back(qda);
+	return ret;
 }
 
 /**
@@ -84,10 +123,12 @@ void qda_heap_release(struct qda_device *qda)
 	};
 	struct qda_heap *heap = &qda->heap;
 
-	if (!heap->owners)
-		return;
-	if (qcom_scm_assign_mem(heap->addr, heap->size, &heap->owners, &perm, 1))
+	/* What is not given back to Linux stays allocated. */
+	if (heap->owners &&
+	    qcom_scm_assign_mem(heap->addr, heap->size, &heap->owners, &perm, 1))
 		drm_err(&qda->drm, "the heap at %pa cannot be taken back\n", &heap->addr);
+	else
+		give_region_back(qda);
 }
 
 /**

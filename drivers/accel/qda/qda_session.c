@@ -169,7 +169,7 @@ static int alloc_init_mem(struct qda_session *session, u64 shell_size, struct qd
 	session->init_size = ALIGN(max(QDA_INIT_MEM_MIN, QDA_INIT_MEM_PER_SHELL * shell_size),
 				   SZ_1M);
 	session->init_mem = dma_alloc_coherent(&session->bank->dev, session->init_size,
-					       &session->init_addr, GFP_KERNEL);
+					       &session->init_addr, GFP_KERNEL | __GFP_NOWARN);
 	if (!session->init_mem)
 		return -ENOMEM;
 	page->addr = cpu_to_le64(qda_session_address(session, session->init_addr));
@@ -340,7 +340,7 @@ int qda_session_end(struct qda_session *session, s32 *result)
 
 	for (tries = 0; tries < QDA_END_TRIES; tries++) {
 		ret = call_with_id(session, QDA_PROCESS_RELEASE, result);
-		if (ret != -ENOMEM && ret != -EBUSY)
+		if (ret != -ENOMEM && ret != -EBUSY && ret != -EAGAIN)
 			break;
 		msleep(QDA_END_PAUSE_MS);
 	}
@@ -354,7 +354,10 @@ int qda_session_end(struct qda_session *session, s32 *result)
 		/* Over, or there are calls pending, and each holds the session. */
 		return ret;
 	}
-	drm_err(&session->qda->drm, "session %u cannot be ended: %d\n", session->client_id, ret);
+	/* With the channel gone there is nothing to be told: the DSP is about to follow. */
+	if (ret != -ECANCELED && ret != -ECONNRESET)
+		drm_err(&session->qda->drm, "session %u cannot be ended: %d\n",
+			session->client_id, ret);
 	keep(session);
 	return ret;
 }

@@ -14,7 +14,10 @@
  *
  * DRM_IOCTL_PRIME_FD_TO_HANDLE takes dma-bufs of whole pages, and says EINVAL to
  * others. The driver never synchronises what was imported with the CPU's caches:
- * programs do, by DMA_BUF_IOCTL_SYNC.
+ * programs do, by DMA_BUF_IOCTL_SYNC. Where the DSP's DMA is not coherent, buffers of
+ * DRM_IOCTL_QDA_GEM_CREATE are synchronised by DRM_IOCTL_QDA_INVOKE, for its arguments,
+ * and by nothing else. There, import from a dma-buf heap what the DSP uses at other
+ * times: what is mapped, handles that it keeps, and buffers of another DSP.
  */
 
 #ifndef _UAPI_QDA_ACCEL_H_
@@ -267,17 +270,18 @@ struct drm_qda_arg {
 /**
  * struct drm_qda_invoke - DRM_IOCTL_QDA_INVOKE
  *
- * Calls a method and waits for it to return. The pages that an argument touches
- * are visible to the DSP as a whole, from the first call that uses a buffer
- * until the buffer's handle is closed or the session ends. What the DSP wrote to
- * outputs is there for the CPU to read when the call returns.
+ * Calls a method and waits for it to return. A buffer is there for the DSP to read
+ * and write as a whole, whatever part of it is an argument, from the first call that
+ * uses it until its handle is closed or the session ends. What the DSP wrote to
+ * outputs is there for the CPU to read when the call returns. Where the DSP's DMA is
+ * not coherent, the CPU must not write within 128 bytes of an output meanwhile.
  *
  * ENOTCONN without a session, EPERM for module 1, which is the kernel's own.
  * EINVAL for a flag, or an argument that is not within its buffer, ENOENT for
  * one that has no such handle, EOPNOTSUPP for a buffer that
  * cannot be mapped contiguously. EBUSY for too many calls at a time. EINTR if a
  * signal came first: the call goes on, and what it returns is lost. EPIPE if
- * the DSP goes away.
+ * the DSP goes away, or the session ends.
  */
 struct drm_qda_invoke {
 	/** @module: number of the module, as the DSP gave it */
@@ -311,7 +315,8 @@ enum drm_qda_map_type {
 /**
  * struct drm_qda_map - DRM_IOCTL_QDA_MAP
  *
- * Maps whole pages of a buffer for the DSP's program. The buffer stays, even if
+ * Maps whole pages of a buffer for the DSP's program; the DSP could reach all of
+ * it, as with DRM_IOCTL_QDA_INVOKE. The buffer stays, even if
  * its handle is closed, until DRM_IOCTL_QDA_UNMAP or the end of the session.
  * ENOTCONN without a session, ENOENT if there is no such handle, EINVAL for a
  * type that does not exist, and a range that is empty, not of whole pages or

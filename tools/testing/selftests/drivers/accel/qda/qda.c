@@ -484,6 +484,18 @@ TEST_F(qda, session_errors)
 	REFUSED(EINVAL, (bad.kind = DRM_QDA_SESSION_SENSORS, bad.signature_size = 1));
 #undef REFUSED
 
+	/* The largest shell asks for more memory than there may be in one piece. */
+	ASSERT_EQ(0, gem_create(self->dev, &shell, 2 * MIB));
+	memcpy(shell.mem, "\177ELF", 4);
+	bad = (struct drm_qda_session_create){
+		.kind = DRM_QDA_SESSION_USER, .shell_handle = shell.handle, .shell_size = 2 * MIB,
+	};
+	if (ioctl(self->dev, DRM_IOCTL_QDA_SESSION_CREATE, &bad)) {
+		EXPECT_EQ(ENOMEM, errno);
+	} else {
+		EXPECT_EQ(0, session_release(self->dev));
+	}
+
 	EXPECT_EQ(0, sim_count(CDSP, "processes"));
 	EXPECT_EQ(ENOTCONN, ERRNO(ioctl(self->dev, DRM_IOCTL_QDA_SESSION_RELEASE, &release)));
 	EXPECT_EQ(ENOTCONN, ERRNO(ioctl(self->dev, DRM_IOCTL_QDA_INVOKE, &invoke_request)));
@@ -808,6 +820,10 @@ TEST_F(qda, isolation)
 	EXPECT_STREQ("private", data);
 
 	EXPECT_NE(addr >> 56, other_addr >> 56);
+	strcpy(data, "untouched");
+	EXPECT_EQ(SIM_EFAILED, dsp_memory(&other, other_module, 3, addr, data));
+	EXPECT_STREQ("untouched", data);
+	EXPECT_EQ(++self->outside, sim_count(CDSP, "outside"));
 	addr = (addr & ~(0xffULL << 56)) | (other_addr & 0xffULL << 56);
 	strcpy(data, "untouched");
 	EXPECT_EQ(SIM_EFAILED, dsp_memory(&other, other_module, 3, addr, data));
@@ -1776,6 +1792,58 @@ TEST_F_TIMEOUT(qda, race_calls, 300)
 	for (i = 0; i < 4; i++) {
 		pthread_join(threads[i], NULL);
 		EXPECT_EQ(0, racers[i].failed);
+	}
+}
+
+struct releaser {
+	int dev, module;
+	uint32_t handle;
+	uint64_t size;
+	int error;
+};
+
+static void *race_release(void *data)
+{
+	struct releaser *releaser = data;
+	struct drm_qda_arg args[2] = {
+		arg(releaser->handle, 0, releaser->size / 2),
+		arg(releaser->handle, releaser->size / 2, releaser->size / 2),
+	};
+	int result = 0;
+
+	do
+		releaser->error = ERRNO(invoke(releaser->dev, releaser->module,
+					       DRM_QDA_SCALARS(2, 1, 1, 0, 0), args, &result));
+	while (!releaser->error);
+	return NULL;
+}
+
+/* When a session has ended, the DSP is at none of its calls any more. */
+TEST_F_TIMEOUT(qda, race_release, 300)
+{
+	double until = seconds() + race_seconds();
+	struct session session;
+	struct releaser releaser;
+	struct buffer buf;
+	pthread_t thread;
+
+	while (seconds() < until) {
+		ASSERT_EQ(0, session_create(&session, self->dev, 0, 0));
+		ASSERT_EQ(0, gem_create(self->dev, &buf, 4 * MIB));
+		releaser = (struct releaser){
+			self->dev, open_module(&session, "echo"), buf.handle, 4 * MIB, 0
+		};
+		ASSERT_LT(20, releaser.module);
+		ASSERT_EQ(0, pthread_create(&thread, NULL, race_release, &releaser));
+		usleep(rand() % 30000);
+		EXPECT_EQ(0, session_release(self->dev));
+		gem_destroy(&buf);
+		pthread_join(thread, NULL);
+		EXPECT_TRUE(releaser.error == EPIPE || releaser.error == ENOTCONN ||
+			    releaser.error == ENOENT)
+			TH_LOG("%s", strerror(releaser.error));
+		gem_destroy(&session.args);
+		EXPECT_EQ(self->outside, sim_count(CDSP, "outside"));
 	}
 }
 
