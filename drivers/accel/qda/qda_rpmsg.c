@@ -16,7 +16,7 @@
 
 static bool claim = !IS_ENABLED(CONFIG_QCOM_FASTRPC);
 module_param(claim, bool, 0444);
-MODULE_PARM_DESC(claim, "Take every DSP, not only those whose driver_override is \"qda\" (default: if there is no fastrpc driver)");
+MODULE_PARM_DESC(claim, "Take every DSP that no other driver has, not only those whose driver_override is \"qda\" (default: if there is no fastrpc driver)");
 
 static int qda_rpmsg_send(struct qda_device *qda, const struct qda_request *request)
 {

@@ -77,21 +77,17 @@ static bool has_property(const char *node, const char *name)
 	return !access(text("%s/%s", node, name), F_OK);
 }
 
-static bool available(const char *node)
+static bool has_status(const char *node, const char *wanted)
 {
 	char status[32] = "okay";
 
 	property(node, "status", status, sizeof(status) - 1);
-	return !strcmp(status, "okay") || !strcmp(status, "ok");
+	return !strcmp(status, wanted);
 }
 
-/* Such a device has its region, although the kernel leaves it to firmware. */
-static bool reserved(const char *node)
+static bool available(const char *node)
 {
-	char status[32] = "";
-
-	property(node, "status", status, sizeof(status) - 1);
-	return !strcmp(status, "reserved");
+	return has_status(node, "okay") || has_status(node, "ok");
 }
 
 static int note_claims(const char *path, const struct stat *st, int flag, struct FTW *ftw)
@@ -103,7 +99,8 @@ static int note_claims(const char *path, const struct stat *st, int flag, struct
 	if (flag != FTW_F || strcmp(path + ftw->base, "memory-region"))
 		return 0;
 	node = text("%.*s", ftw->base - 1, path);
-	if (!available(node) && !reserved(node))
+	/* A device that the kernel leaves to firmware has its region too. */
+	if (!available(node) && !has_status(node, "reserved"))
 		return 0;
 	len = property(node, "memory-region", claims, sizeof(claims));
 	for (ssize_t i = 0; i < len / 4; i++)
@@ -261,7 +258,7 @@ TEST_F(coherent, regions_of_devices)
 {
 	struct region *region = NULL;
 	int heap, buf, heaps = 0, count;
-	char unfit[1024] = "";
+	char unfit[MAX_REGIONS * sizeof(region->name)] = "";
 
 	for (int i = 0; i < region_count; i++)
 		if (regions[i].fit && regions[i].claimed)
@@ -387,7 +384,7 @@ static double alloc_time(int heap, size_t size)
 TEST_F_TIMEOUT(coherent, holes, 120)
 {
 	const size_t page = sysconf(_SC_PAGESIZE), sizes[] = { 2 * page, 16 * page, 256 * page };
-	/* Of each four pages these are closed: a checkerboard, and runs of three */
+	/* Of each four pages these are closed: a checkerboard, then runs of three */
 	const int closed[] = { 0b1010, 0b0100 };
 	struct rlimit files;
 	double empty[3];
@@ -418,7 +415,6 @@ TEST_F_TIMEOUT(coherent, holes, 120)
 		for (int i = 0; i < 3; i++) {
 			double time = alloc_time(heap, sizes[i]);
 
-			/* In the runs of three there is room for two. */
 			EXPECT_LE(time, 4 * empty[i])
 				TH_LOG("%zu bytes, round %d", sizes[i], round);
 		}

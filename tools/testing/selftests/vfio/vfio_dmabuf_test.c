@@ -1891,6 +1891,17 @@ TEST_F_TIMEOUT(dmabuf, race_close_revoke, 120)
 	pthread_join(thread, NULL);
 }
 
+/* Mappings of BARs would keep the device open. */
+static void unmap_bars(struct vfio_pci_device *device)
+{
+	for (int i = 0; i < PCI_STD_NUM_BARS; i++) {
+		if (!device->bars[i].vaddr)
+			continue;
+		munmap(device->bars[i].vaddr, device->bars[i].info.size);
+		device->bars[i].vaddr = NULL;
+	}
+}
+
 static void *export_until_closed(void *arg)
 {
 	struct race *race = arg;
@@ -1930,13 +1941,7 @@ TEST_F_TIMEOUT(dmabuf, race_export_close, 120)
 		copy = fcntl(self->device->fd, F_DUPFD_CLOEXEC, 900);
 		ASSERT_EQ(0, pthread_create(&thread, NULL, export_until_closed, &race));
 		usleep(20000);
-		for (i = 0; i < PCI_STD_NUM_BARS; i++) {
-			if (!self->device->bars[i].vaddr)
-				continue;
-			munmap(self->device->bars[i].vaddr,
-			       self->device->bars[i].info.size);
-			self->device->bars[i].vaddr = NULL;
-		}
+		unmap_bars(self->device);
 		/* The thread's calls meet the last close. */
 		close(copy);
 		close(self->device->fd);
@@ -1976,13 +1981,7 @@ TEST_F_TIMEOUT(dmabuf, race_last_close, 120)
 								&range, 1);
 			ASSERT_LE(0, race.fds[i]);
 		}
-		for (i = 0; i < PCI_STD_NUM_BARS; i++) {
-			if (!self->device->bars[i].vaddr)
-				continue;
-			munmap(self->device->bars[i].vaddr,
-			       self->device->bars[i].info.size);
-			self->device->bars[i].vaddr = NULL;
-		}
+		unmap_bars(self->device);
 		ASSERT_EQ(0, pthread_create(&thread, NULL, close_all, &race));
 		usleep(rand() % 1000);
 		close(self->device->fd);
