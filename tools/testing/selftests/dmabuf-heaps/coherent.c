@@ -45,13 +45,13 @@ struct region {
 static struct region regions[MAX_REGIONS];
 static int region_count;
 
-/* Text that is good until the fourth call after this one */
+/* Text that is good until the eighth call after this one */
 __printf(1, 2)
 static const char *text(const char *format, ...)
 {
-	static char texts[4][4096];
+	static char texts[8][4096];
 	static int next;
-	char *buf = texts[next++ % 4];
+	char *buf = texts[next++ % 8];
 	va_list args;
 
 	va_start(args, format);
