@@ -268,11 +268,12 @@ struct qda_range {
  * @client_id: what the DSP calls it
  * @pd: protection domain that its calls go to
  * @poll: replies may be in memory
+ * @range_lock: taken before @lock; one range at a time is mapped or unmapped
  * @lock: protects what follows
  * @bank: where its memory is mapped; NULL when none is or can be any more
  * @mappings: buffers that are mapped
  * @ranges: what the DSP's program has mapped
- * @nbusy: how many of them are busy
+ * @nbusy: how many of them are busy: the DSP has not answered
  * @call_pool: calls that are in use, and that are kept for later
  * @ncalls: how many of user space's are in use
  * @init_mem: memory that a user domain starts with
@@ -292,6 +293,8 @@ struct qda_session {
 	u32 client_id;
 	enum qda_pd pd;
 	bool poll;
+
+	struct mutex range_lock;
 
 	/* what follows */
 	struct mutex lock;

@@ -20,15 +20,12 @@ static struct qda_bank *to_bank(struct device *dev)
 	return container_of(dev, struct qda_bank, dev);
 }
 
-/*
- * The driver of banks is there so that the driver core configures their DMA, and
- * tries again later if the IOMMU is not ready.
- */
+/* The driver of banks is there so that the driver core configures their DMA. */
 static int qda_bank_probe(struct device *dev)
 {
 	/* Never go around the IOMMU that a bank shall be behind. */
 	if (of_property_present(dev->of_node, "iommus") && !device_iommu_mapped(dev))
-		return -EPROBE_DEFER;
+		return -ENODEV;
 
 	/* Buffers are one segment for the DSP, whatever their size. */
 	dma_set_max_seg_size(dev, UINT_MAX);
@@ -78,7 +75,7 @@ static struct qda_bank *qda_bank_create(struct qda_device *qda, struct device *p
 	if (!alloc)
 		return ERR_PTR(-ENOMEM);
 	bank = &alloc->bank;
-	bank->error = -EPROBE_DEFER;
+	bank->error = -ENODEV;
 	alloc->dma_mask = DMA_BIT_MASK(qda->domain == DRM_QDA_DOMAIN_CDSP ?
 				       qda->soc->cdsp_dma_bits : qda->soc->dma_bits);
 	device_initialize(&bank->dev);
@@ -175,12 +172,28 @@ static int qda_bank_add(struct qda_device *qda, struct device *parent, struct de
 	qda->banks[qda->nbanks++] = bank;
 
 	if (bank->error)
-		return dev_err_probe(parent, bank->error, "%pOF is not ready\n", np);
+		return dev_err_probe(parent, bank->error, "%pOF cannot be used\n", np);
 	if (!qda_bank_is_translated(bank))
 		qda->contiguous = true;
 	of_property_read_u32(np, "qcom,nsessions", &sessions);
 	qda_slots_add(qda, bank, max(sessions, 1U));
 	return 0;
+}
+
+static bool qda_iommu_is_ready(struct device_node *np)
+{
+	struct of_phandle_args args;
+
+	if (of_parse_phandle_with_args(np, "iommus", "#iommu-cells", 0, &args))
+		return true;
+
+	struct device *iommu __free(put_device) = get_dev_from_fwnode(of_fwnode_handle(args.np));
+
+	of_node_put(args.np);
+	if (!iommu)
+		return false;
+	guard(device)(iommu);
+	return device_is_bound(iommu);
 }
 
 /**
@@ -193,6 +206,11 @@ static int qda_bank_add(struct qda_device *qda, struct device *parent, struct de
 int qda_banks_create(struct qda_device *qda, struct device *parent)
 {
 	int ret;
+
+	/* First of all, as a probe that has made devices may not be tried again. */
+	for_each_available_child_of_node_scoped(parent->of_node, np)
+		if (!qda_iommu_is_ready(np))
+			return dev_err_probe(parent, -EPROBE_DEFER, "%pOF has no IOMMU yet\n", np);
 
 	for_each_available_child_of_node_scoped(parent->of_node, np) {
 		if (!of_device_is_compatible(np, "qcom,fastrpc-compute-cb"))

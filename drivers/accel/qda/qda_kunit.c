@@ -465,6 +465,28 @@ static void qda_test_args(struct kunit *test)
 	qda_session_put(session);
 }
 
+/* As many as the DSP may leave unanswered, and none more. */
+static void qda_test_too_many_ranges(struct kunit *test)
+{
+	struct drm_gem_object *obj = kunit_kzalloc(test, sizeof(*obj), GFP_KERNEL);
+	struct qda_session *session = qda_test_session(test);
+	struct qda_test *priv = test->priv;
+	u64 addr;
+	s32 result;
+
+	KUNIT_ASSERT_NOT_NULL(test, obj);
+	obj->size = PAGE_SIZE;
+	session->nbusy = QDA_KERNEL_CALLS / priv->qda->nslots - 1;
+	KUNIT_EXPECT_EQ(test, qda_range_map(session, obj, 1, DRM_QDA_MAP_STATIC, 0, PAGE_SIZE,
+					    &addr, &result), -EBUSY);
+	KUNIT_EXPECT_TRUE(test, list_empty(&session->ranges));
+	KUNIT_EXPECT_EQ(test, qda_range_unmap(session, 0, PAGE_SIZE, &result), -EBUSY);
+	session->nbusy--;
+	KUNIT_EXPECT_EQ(test, qda_range_unmap(session, 0, PAGE_SIZE, &result), -EINVAL);
+	session->nbusy = 0;
+	qda_session_put(session);
+}
+
 static struct kunit_case qda_wire_cases[] = {
 	KUNIT_CASE(qda_test_scalars),
 	KUNIT_CASE(qda_test_context),
@@ -491,6 +513,7 @@ static struct kunit_case qda_call_cases[] = {
 	KUNIT_CASE(qda_test_too_many_calls),
 	KUNIT_CASE(qda_test_too_many_ids),
 	KUNIT_CASE(qda_test_args),
+	KUNIT_CASE(qda_test_too_many_ranges),
 	{ }
 };
 

@@ -122,8 +122,9 @@ static void set_busy(struct qda_session *session, struct qda_range *range, bool 
  * @dsp_addr: where to put the address that the program sees it at
  * @result: where to put what the DSP says of it
  *
- * Return: 0, -EINVAL if the buffer has no such range, -EBUSY if the session has
- * too many that are busy, or an error of qda_mapping_get() or qda_call_kernel()
+ * Return: 0, -EINVAL if the buffer has no such range, -EINTR if a signal comes
+ * before the session's last one is answered, -EBUSY if too many have not been, or
+ * an error of qda_mapping_get() or qda_call_kernel()
  */
 int qda_range_map(struct qda_session *session, struct drm_gem_object *obj, u32 handle, u32 type,
 		  u64 offset, u64 len, u64 *dsp_addr, s32 *result)
@@ -134,6 +135,9 @@ int qda_range_map(struct qda_session *session, struct drm_gem_object *obj, u32 h
 
 	if (!len || offset > obj->size || len > obj->size - offset)
 		return -EINVAL;
+	ACQUIRE(mutex_intr, lock)(&session->range_lock);
+	if (ACQUIRE_ERR(mutex_intr, &lock))
+		return -EINTR;
 	range = kzalloc_obj(*range);
 	if (!range)
 		return -ENOMEM;
@@ -192,14 +196,18 @@ static struct qda_range *take_range(struct qda_session *session, u64 dsp_addr, u
  * @len: its length in bytes
  * @result: where to put what the DSP says of it
  *
- * Return: 0, -EINVAL if there is no such range, -EBUSY if the session has too
- * many that are busy, or an error of qda_call_kernel(), with which it stays mapped
+ * Return: 0, -EINVAL if there is no such range, -EINTR and -EBUSY as
+ * qda_range_map(), or an error of qda_call_kernel(), with which it stays mapped
  */
 int qda_range_unmap(struct qda_session *session, u64 dsp_addr, u64 len, s32 *result)
 {
-	struct qda_range *range = take_range(session, dsp_addr, len);
+	struct qda_range *range;
 	int ret;
 
+	ACQUIRE(mutex_intr, lock)(&session->range_lock);
+	if (ACQUIRE_ERR(mutex_intr, &lock))
+		return -EINTR;
+	range = take_range(session, dsp_addr, len);
 	if (IS_ERR(range))
 		return PTR_ERR(range);
 	ret = unmap(session, range, result);

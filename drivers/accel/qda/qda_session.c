@@ -34,6 +34,7 @@ static struct qda_session *new_session(struct qda_device *qda, bool own_slot)
 	if (!session)
 		return ERR_PTR(-ENOMEM);
 	kref_init(&session->ref);
+	mutex_init(&session->range_lock);
 	mutex_init(&session->lock);
 	hash_init(session->mappings);
 	INIT_LIST_HEAD(&session->ranges);
@@ -129,6 +130,7 @@ static void free_session(struct kref *ref)
 			session->slot->used = false;
 	}
 	mutex_destroy(&session->lock);
+	mutex_destroy(&session->range_lock);
 	kfree(session);
 	drm_dev_put(&qda->drm);
 }

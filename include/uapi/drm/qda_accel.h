@@ -321,9 +321,9 @@ enum drm_qda_map_type {
  * ENOTCONN without a session, ENOENT if there is no such handle, EINVAL for a
  * type that does not exist, and a range that is empty, not of whole pages or
  * not within the buffer. EOPNOTSUPP for a buffer that cannot be mapped
- * contiguously. EBUSY if too many are being mapped and unmapped at a time, or
- * were and the DSP has not answered. Errors of the DSP are as for
- * DRM_IOCTL_QDA_SESSION_CREATE.
+ * contiguously. The DSP is asked for one at a time: EINTR if a signal comes while
+ * this waits for another one, EBUSY if the DSP has left too many unanswered. Errors
+ * of the DSP are as for DRM_IOCTL_QDA_SESSION_CREATE.
  */
 struct drm_qda_map {
 	/** @handle: the buffer */
@@ -346,7 +346,7 @@ struct drm_qda_map {
  * struct drm_qda_unmap - DRM_IOCTL_QDA_UNMAP
  *
  * ENOTCONN without a session, EINVAL for what DRM_IOCTL_QDA_MAP has not
- * returned, EBUSY as there. Errors of the DSP are as for
+ * returned, EINTR and EBUSY as there. Errors of the DSP are as for
  * DRM_IOCTL_QDA_SESSION_CREATE, and the range stays mapped; after ETIMEDOUT it
  * cannot be unmapped before the session ends.
  */

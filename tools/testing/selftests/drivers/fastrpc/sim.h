@@ -117,20 +117,25 @@ static inline int sim_heap_is_right(const char *dsp)
 }
 
 /* Load a module; 0 if it is there now, and is no part of the kernel itself. */
-static inline int sim_load(const char *module)
+static inline int sim_load_with(const char *module, const char *parameter)
 {
 	char path[128];
 	int status = 1;
 	pid_t pid = fork();
 
 	if (!pid) {
-		execlp("modprobe", "modprobe", "-q", module, NULL);
+		execlp("modprobe", "modprobe", "-q", module, parameter, NULL);
 		_exit(127);
 	}
 	if (pid < 0 || waitpid(pid, &status, 0) != pid || status)
 		return -1;
 	snprintf(path, sizeof(path), "/sys/module/%s/initstate", module);
 	return access(path, F_OK);
+}
+
+static inline int sim_load(const char *module)
+{
+	return sim_load_with(module, NULL);
 }
 
 /* Unload a module that nothing uses; 0, or -1 with errno. */

@@ -759,6 +759,43 @@ TEST_F(qda, map)
 	}
 }
 
+static void *map_and_unmap(void *arg)
+{
+	struct buffer *buf = arg;
+	intptr_t error = 0;
+	int i;
+
+	for (i = 0; i < 20 && !error; i++) {
+		struct drm_qda_map map = { .handle = buf->handle, .length = PAGE };
+		struct drm_qda_unmap unmap = { .length = PAGE };
+
+		error = ERRNO(ioctl(buf->dev, DRM_IOCTL_QDA_MAP, &map));
+		unmap.dsp_address = map.dsp_address;
+		error = error ?: ERRNO(ioctl(buf->dev, DRM_IOCTL_QDA_UNMAP, &unmap));
+	}
+	return (void *)error;
+}
+
+/* More than the DSP is asked for at a time */
+TEST_F(qda, map_by_threads)
+{
+	struct session session;
+	struct buffer bufs[16];
+	pthread_t threads[16];
+	void *error;
+	int i;
+
+	ASSERT_EQ(0, session_create(&session, self->dev, 0, 0));
+	for (i = 0; i < 16; i++) {
+		ASSERT_EQ(0, gem_create(self->dev, &bufs[i], PAGE));
+		ASSERT_EQ(0, pthread_create(&threads[i], NULL, map_and_unmap, &bufs[i]));
+	}
+	for (i = 0; i < 16; i++) {
+		ASSERT_EQ(0, pthread_join(threads[i], &error));
+		EXPECT_EQ(0, (intptr_t)error);
+	}
+}
+
 TEST_F(qda, map_errors)
 {
 	struct session session;
@@ -1167,6 +1204,16 @@ static int try_attach(int dev, uint32_t kind)
 	       ERRNO(session_release(dev));
 }
 
+/* A session in the static domain, without a buffer; 0 or an errno. */
+static int create_static(int dev, const char *name, uint32_t size)
+{
+	struct drm_qda_session_create create = {
+		.kind = DRM_QDA_SESSION_STATIC, .name = (uintptr_t)name, .name_size = size,
+	};
+
+	return ERRNO(ioctl(dev, DRM_IOCTL_QDA_SESSION_CREATE, &create));
+}
+
 /* Whether the software DSP says in the devicetree that its domains are secure. */
 static bool domains_are_secure(void)
 {
@@ -1184,7 +1231,7 @@ TEST_F(qda, privileges)
 {
 	int refused = domains_are_secure() ? ECONNREFUSED : 0;
 	struct drm_qda_device device;
-	int dev, status;
+	int dev, status, static_error;
 	pid_t child;
 
 	ASSERT_EQ(0, bind_driver(ADSP_CHANNEL));
@@ -1192,6 +1239,9 @@ TEST_F(qda, privileges)
 	ASSERT_LE(0, dev);
 	ASSERT_EQ(0, query_device(self->dev, &device));
 	EXPECT_EQ(refused ? DRM_QDA_DEVICE_SECURE : 0, device.flags & DRM_QDA_DEVICE_SECURE);
+	ASSERT_EQ(0, query_device(dev, &device));
+	/* Without a heap, there is no static domain for anybody. */
+	static_error = device.flags & DRM_QDA_DEVICE_STATIC ? refused : EOPNOTSUPP;
 	child = fork();
 	ASSERT_LE(0, child);
 	if (!child) {
@@ -1201,12 +1251,18 @@ TEST_F(qda, privileges)
 			_exit(2);
 		if (try_user(self->dev, DRM_QDA_SESSION_UNSIGNED))
 			_exit(3);
-		if (try_attach(self->dev, DRM_QDA_SESSION_ROOT))
+		if (try_attach(self->dev, DRM_QDA_SESSION_ROOT) ||
+		    try_attach(self->dev, DRM_QDA_SESSION_SENSORS))
 			_exit(4);
-		if (try_attach(dev, DRM_QDA_SESSION_ROOT) != refused)
+		if (try_attach(dev, DRM_QDA_SESSION_ROOT) != refused ||
+		    try_attach(dev, DRM_QDA_SESSION_SENSORS) != refused)
 			_exit(5);
 		if (try_user(dev, DRM_QDA_SESSION_UNSIGNED) != refused)
 			_exit(6);
+		if (create_static(dev, "audiopd", 8) != static_error)
+			_exit(7);
+		if (!static_error && session_release(dev))
+			_exit(8);
 		_exit(0);
 	}
 	ASSERT_EQ(child, waitpid(child, &status, 0));
@@ -1242,16 +1298,6 @@ TEST_F(qda, audio_dsp)
 	drop(dev);
 	EXPECT_EQ(0, sim_wait_count(ADSP, "processes", 0));
 	unbind_driver(ADSP_CHANNEL);
-}
-
-/* A session in the static domain, without a buffer; 0 or an errno. */
-static int create_static(int dev, const char *name, uint32_t size)
-{
-	struct drm_qda_session_create create = {
-		.kind = DRM_QDA_SESSION_STATIC, .name = (uintptr_t)name, .name_size = size,
-	};
-
-	return ERRNO(ioctl(dev, DRM_IOCTL_QDA_SESSION_CREATE, &create));
 }
 
 TEST_F(qda, static_domain)
@@ -2125,6 +2171,29 @@ TEST(late_iommu)
 	EXPECT_EQ(0, sim_count(CDSP, "outside"));
 	drop(dev);
 	unbind_driver(CDSP_CHANNEL);
+}
+
+/* By the module's parameter, without a driver_override */
+TEST(claim)
+{
+	int claim, dev, i;
+
+	if (!access(RPMSG "/drivers/qcom,fastrpc", F_OK))
+		SKIP(return, "another driver takes the DSPs");
+	if (sim_load("qda") || sim_load("fastrpc_sim"))
+		SKIP(return, "the software DSP and the driver are not modules");
+	for (claim = 0; claim < 2; claim++) {
+		ASSERT_EQ(0, sim_unload("fastrpc_sim"));
+		ASSERT_EQ(0, sim_unload("qda"));
+		ASSERT_EQ(0, sim_load_with("qda", claim ? "claim=1" : "claim=0"));
+		ASSERT_EQ(0, sim_load("fastrpc_sim"));
+		for (i = 0; i < 100 && (dev = open_device(CDSP_CHANNEL)) < 0; i++)
+			usleep(10000);
+		EXPECT_EQ(claim, dev >= 0);
+		close(dev);
+	}
+	ASSERT_EQ(0, sim_unload("fastrpc_sim"));
+	ASSERT_EQ(0, sim_unload("qda"));
 }
 
 static void *unload(void *unused)
