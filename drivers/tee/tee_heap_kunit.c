@@ -181,6 +181,7 @@ static void buffer_outlives_it(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, list_empty(&tee_dma_heaps));
 	KUNIT_EXPECT_FALSE(test, t->destroyed);
 	KUNIT_EXPECT_EQ(test, t->buffers, 1);
+	KUNIT_EXPECT_TRUE(test, work_busy(&unregister.work));
 
 	test_free(dmabuf);
 	flush_work(&unregister.work);

@@ -202,11 +202,20 @@ static const struct dma_heap_ops coherent_heap_ops = {
 	.allocate = coherent_heap_allocate,
 };
 
-/* Is there such a device, for the kernel or for firmware that runs it? */
-static bool __init coherent_heap_has_device(const struct device_node *np)
+/*
+ * Is there such a device, for the kernel or for firmware that runs it? Not if what
+ * it lies behind is not there.
+ */
+static bool __init coherent_heap_has_device(struct device_node *np)
 {
-	return of_device_is_available(np) ||
-	       of_property_match_string(np, "status", "reserved") >= 0;
+	bool has = true;
+
+	for (of_node_get(np); np && has; np = of_get_next_parent(np))
+		has = of_device_is_available(np) ||
+		      of_property_match_string(np, "status", "reserved") >= 0;
+	of_node_put(np);
+
+	return has;
 }
 
 /* Does a device have this region, whether or not a driver is bound to it? */
@@ -216,8 +225,10 @@ static bool __init coherent_heap_claimed(const struct device_node *region)
 	int i, count;
 
 	for_each_node_with_property(user, "memory-region") {
+		if (!coherent_heap_has_device(user))
+			continue;
 		count = of_reserved_mem_region_count(user);
-		for (i = 0; i < count && coherent_heap_has_device(user); i++) {
+		for (i = 0; i < count; i++) {
 			target = of_parse_phandle(user, "memory-region", i);
 			of_node_put(target);
 			if (target == region) {
@@ -253,8 +264,8 @@ static const char * __init coherent_heap_unfit(struct device_node *np,
 		return "it is the default pool";
 	if (coherent_heap_claimed(np) && !coherent_heap_exposed(rmem->name))
 		return "it belongs to a device";
-	if (!PAGE_ALIGNED(rmem->base))
-		return "it does not begin with a page";
+	if (!PAGE_ALIGNED(rmem->base) || rmem->size < PAGE_SIZE)
+		return "it does not begin with a page, or is smaller";
 	/* The pool could not be mapped, and memremap() would warn. */
 	if (region_intersects(rmem->base, rmem->size, IORESOURCE_SYSTEM_RAM,
 			      IORES_DESC_NONE) != REGION_DISJOINT)

@@ -7,6 +7,7 @@
  */
 #include <kunit/device.h>
 #include <kunit/test.h>
+#include <linux/completion.h>
 #include <linux/dma-resv.h>
 #include <linux/file.h>
 #include <linux/iommu.h>
@@ -89,7 +90,6 @@ static void expect_one_entry(struct kunit *test, struct sg_table *sgt)
 	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, sgt);
 	KUNIT_EXPECT_EQ(test, sgt->nents, 1);
 	KUNIT_EXPECT_EQ(test, sg_dma_len(sgt->sgl), TEST_LEN);
-	KUNIT_EXPECT_PTR_EQ(test, sg_page(sgt->sgl), NULL);
 }
 
 static void expect_physical_address(struct kunit *test, struct device *dev,
@@ -104,6 +104,55 @@ static void expect_physical_address(struct kunit *test, struct device *dev,
 static void import_without_iommu(struct kunit *test)
 {
 	test_import(test, test_device(test, "importer"), expect_physical_address);
+}
+
+/* Without what dma-buf's debug code puts in between, which hides pages */
+static void import_has_no_page(struct kunit *test)
+{
+	struct coherent_heap_test *t = test->priv;
+	struct dma_buf_attachment *attach;
+	struct sg_table *sgt;
+
+	attach = dma_buf_attach(t->dmabuf, test_device(test, "importer"));
+	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, attach);
+	sgt = coherent_heap_map_dma_buf(attach, DMA_TO_DEVICE);
+	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, sgt);
+	KUNIT_EXPECT_EQ(test, sgt->orig_nents, 0);
+	KUNIT_EXPECT_PTR_EQ(test, sg_page(sgt->sgl), NULL);
+	KUNIT_EXPECT_TRUE(test, sg_is_last(sgt->sgl));
+	coherent_heap_unmap_dma_buf(attach, sgt, DMA_TO_DEVICE);
+	dma_buf_detach(t->dmabuf, attach);
+}
+
+/* Each allocation on the way fails once. */
+static void import_fails(struct kunit *test)
+{
+#ifdef CONFIG_FAULT_INJECTION
+	struct coherent_heap_test *t = test->priv;
+	struct dma_buf_attachment *attach;
+	unsigned int n, errors = 0;
+	struct sg_table *sgt;
+	bool injected = true;
+
+	attach = dma_buf_attach(t->dmabuf, test_device(test, "importer"));
+	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, attach);
+	for (n = 1; injected && n < 100; n++) {
+		current->fail_nth = n;
+		sgt = dma_buf_map_attachment_unlocked(attach, DMA_TO_DEVICE);
+		injected = !current->fail_nth;
+		current->fail_nth = 0;
+		if (IS_ERR(sgt)) {
+			KUNIT_EXPECT_PTR_EQ(test, sgt, ERR_PTR(-ENOMEM));
+			errors++;
+		} else {
+			dma_buf_unmap_attachment_unlocked(attach, sgt, DMA_TO_DEVICE);
+		}
+	}
+	dma_buf_detach(t->dmabuf, attach);
+	if (errors)
+		return;
+#endif
+	kunit_skip(test, "no allocation fails; see /sys/kernel/debug/failslab");
 }
 
 static void expect_erange(struct kunit *test, struct device *dev, struct sg_table *sgt)
@@ -318,6 +367,7 @@ static void allocates_from_its_region(struct kunit *test)
 
 struct test_binding {
 	struct work_struct work;
+	struct completion *start;
 	struct device *dev;
 	struct device_node *region;
 	int ret;
@@ -327,6 +377,7 @@ static void bind_work(struct work_struct *work)
 {
 	struct test_binding *binding = container_of(work, struct test_binding, work);
 
+	wait_for_completion(binding->start);
 	binding->ret = of_reserved_mem_device_init_by_region(binding->dev, binding->region);
 }
 
@@ -341,6 +392,7 @@ static void devices_share_a_pool(struct kunit *test)
 	unsigned int regions = 0;
 
 	for_each_available_child_of_node_scoped(parent, np) {
+		DECLARE_COMPLETION_ONSTACK(start);
 		struct test_binding bindings[2];
 		int i;
 
@@ -350,10 +402,12 @@ static void devices_share_a_pool(struct kunit *test)
 		for (i = 0; i < 2; i++) {
 			bindings[i].dev = test_device(test, i ? "second" : "first");
 			bindings[i].region = np;
+			bindings[i].start = &start;
 			INIT_WORK_ONSTACK(&bindings[i].work, bind_work);
 		}
 		for (i = 0; i < 2; i++)
 			queue_work(system_dfl_wq, &bindings[i].work);
+		complete_all(&start);
 		for (i = 0; i < 2; i++) {
 			flush_work(&bindings[i].work);
 			destroy_work_on_stack(&bindings[i].work);
@@ -381,6 +435,8 @@ static void devices_share_a_pool(struct kunit *test)
 
 static struct kunit_case heap_test_cases[] = {
 	KUNIT_CASE(import_without_iommu),
+	KUNIT_CASE(import_has_no_page),
+	KUNIT_CASE(import_fails),
 	KUNIT_CASE(import_out_of_reach),
 #ifdef CONFIG_SWIOTLB
 	KUNIT_CASE(import_by_copies),

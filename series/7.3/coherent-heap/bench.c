@@ -80,15 +80,13 @@ static double mmap_touch(int heap, size_t size)
  * Allocation where of each four pages @used are in use, and where none is: each
  * second one, or those that leave two that are not aligned
  */
-static void checkerboard(int heap, const char *name, int used)
+static void checkerboard(int heap, const char *name, int used, const size_t *sizes,
+			 const double *empty)
 {
-	const size_t sizes[] = { 8 << 10, 64 << 10, 1 << 20 };
 	static int bufs[POOL_PAGES];
-	double empty[3], checkered[3];
+	double checkered[3];
 	size_t i;
 
-	for (i = 0; i < 3; i++)
-		empty[i] = alloc_free(heap, sizes[i]);
 	for (i = 0; i < POOL_PAGES; i++)
 		bufs[i] = alloc(heap, 4096);
 	/* The last 2 MiB are free. */
@@ -109,7 +107,9 @@ int main(void)
 {
 	const size_t sizes[] = { 4 << 10, 64 << 10, 1 << 20, 4 << 20, 16 << 20 };
 	struct rlimit files = { POOL_PAGES + 100, POOL_PAGES + 100 };
+	const size_t pieces[] = { 8 << 10, 64 << 10, 1 << 20 };
 	int cma, coherent, frames = 0, bufs[64];
+	double empty[3];
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	if (system("modprobe -q cma_heap; modprobe -q coherent_heap") < 0)
@@ -131,7 +131,10 @@ int main(void)
 	printf("figure frames_of_12.4MiB_in_128MiB %d\n", frames);
 	while (frames--)
 		close(bufs[frames]);
-	checkerboard(coherent, "checkerboard", 0b0101);
-	checkerboard(coherent, "unaligned_holes", 0b1001);
+	/* All of these before thousands of files have been open */
+	for (size_t i = 0; i < 3; i++)
+		empty[i] = alloc_free(coherent, pieces[i]);
+	checkerboard(coherent, "checkerboard", 0b0101, pieces, empty);
+	checkerboard(coherent, "unaligned_holes", 0b1001, pieces, empty);
 	return 0;
 }
