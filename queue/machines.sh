@@ -27,8 +27,8 @@ machine() {
 		[[ $2 == arm64 ]] || machine_long=1
 		machine_append='swiotlb=force'
 		;;
-	cma) # a CMA region that the command line asks for; heaps charge cgroups; vfio-pci has a device
-		machine_append='cma=64M dma_heap.mem_accounting=1'
+	cma) # a CMA region that the command line asks for; heaps charge cgroups; vfio-pci has a device; caches are maintained
+		machine_append='cma=64M dma_heap.mem_accounting=1 fastrpc-sim.coherent=0'
 		machine_qemu=(-object 'memory-backend-ram,id=shm,size=1M' -device 'pcie-root-port,id=port1,chassis=1'
 			-device 'ivshmem-plain,memdev=shm,bus=port1')
 		with_iommu "$2"
@@ -53,8 +53,12 @@ machine() {
 		machine_flavour=debug+long
 		machine_append='deferred_probe_timeout=12'
 		;;
-	vfio | vfio-long) # devices for user space, each behind a root port of its own, which can reset it
+	vfio | vfio-long | vfio-64k) # devices for user space, each behind a root port of its own, which can reset it
 		[[ $1 == vfio ]] || machine_long=1
+		if [[ $1 == vfio-64k ]]; then
+			machine_archs=(arm64)
+			machine_flavour=pages-64k+builtin
+		fi
 		# With a thread for each CPU, QEMU 7.2 at times loses a CPU's timer while
 		# the other CPU resets a device, and the guest stands still.
 		[[ $2 == arm64 ]] || machine_accel=tcg,thread=single
@@ -74,6 +78,7 @@ machine() {
 			-device 'pcie-root-port,id=port5,chassis=5,addr=12'
 			-device 'ivshmem-plain,memdev=shm2,bus=port5,addr=0.0,multifunction=on'
 			-device 'ivshmem-plain,memdev=shm3,bus=port5,addr=0.1'
+			-device 'pcie-root-port,id=port6,chassis=6,addr=13' -device 'pci-testdev,membar=1M,bus=port6'
 		)
 		with_iommu "$2"
 		;;

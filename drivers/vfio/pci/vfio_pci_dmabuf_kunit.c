@@ -463,6 +463,14 @@ static bool test_is_mapped(unsigned long addr)
 	return mapped;
 }
 
+static void test_revoke(struct vfio_pci_dma_buf *priv)
+{
+	dma_resv_lock(priv->dmabuf->resv, NULL);
+	vfio_pci_dma_buf_set_unusable(priv, VFIO_PCI_DMA_BUF_REVOKED);
+	vfio_pci_dma_buf_stop_importers(priv);
+	dma_resv_unlock(priv->dmabuf->resv);
+}
+
 /*
  * An importer that takes its time to unmap the DMABUF is waited for. So long, CPUs
  * cannot access it any more.
@@ -513,13 +521,21 @@ static void vfio_pci_dma_buf_importer(struct kunit *test)
 	test_resume(priv->vdev);
 	sgt = dma_buf_map_attachment_unlocked(attach, DMA_BIDIRECTIONAL);
 	KUNIT_EXPECT_NOT_ERR_OR_NULL(test, sgt);
-	if (!IS_ERR(sgt))
+	test_revoke(priv);
+	KUNIT_EXPECT_TRUE(test, try_wait_for_completion(&invalidated));
+	if (!IS_ERR(sgt)) {
+		/* A signal ends the wait, but not what is waited for. */
+		allow_signal(SIGUSR1);
+		send_sig(SIGUSR1, current, 1);
+		KUNIT_EXPECT_EQ(test, vfio_pci_dma_buf_drain(priv, true), -ERESTARTSYS);
+		flush_signals(current);
+		disallow_signal(SIGUSR1);
 		dma_buf_unmap_attachment_unlocked(attach, sgt,
 						  DMA_BIDIRECTIONAL);
-	dma_resv_lock(priv->dmabuf->resv, NULL);
-	vfio_pci_dma_buf_set_unusable(priv, VFIO_PCI_DMA_BUF_REVOKED);
-	dma_resv_unlock(priv->dmabuf->resv);
-	KUNIT_EXPECT_TRUE(test, try_wait_for_completion(&invalidated));
+	}
+	KUNIT_EXPECT_EQ(test, vfio_pci_dma_buf_drain(priv, true), 0);
+	test_revoke(priv);
+	KUNIT_EXPECT_FALSE(test, try_wait_for_completion(&invalidated));
 	test_resume(priv->vdev);
 	late = dma_buf_map_attachment_unlocked(attach, DMA_BIDIRECTIONAL);
 	KUNIT_EXPECT_EQ(test, PTR_ERR(late), -ENODEV);
@@ -598,10 +614,8 @@ static void vfio_pci_dma_buf_fences(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, test_suspend_done(suspend, 10000));
 	test_end_fence(late);
 
-	dma_resv_lock(priv->dmabuf->resv, NULL);
-	vfio_pci_dma_buf_set_unusable(priv, VFIO_PCI_DMA_BUF_REVOKED);
-	dma_resv_unlock(priv->dmabuf->resv);
-	vfio_pci_dma_buf_drain(priv);
+	test_revoke(priv);
+	KUNIT_EXPECT_EQ(test, vfio_pci_dma_buf_drain(priv, true), 0);
 	late = test_add_fence(test, priv);
 	test_resume(priv->vdev);
 	suspend = test_suspend_start(test, priv->vdev);
