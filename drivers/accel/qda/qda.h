@@ -7,6 +7,7 @@
 #include <linux/kref.h>
 #include <linux/list.h>
 #include <linux/mutex.h>
+#include <linux/rwsem.h>
 #include <linux/spinlock.h>
 #include <linux/workqueue.h>
 
@@ -108,9 +109,10 @@ struct qda_heap {
  * @slots: the sessions that there can be
  * @nslots: how many
  * @sessions: every session whose memory may be mapped
- * @call_lock: protects @calls, @sequence, @dead, @reap and how calls end;
- *	taken with interrupts off, within anything
+ * @call_lock: protects @calls, @last_id, @sequence, @dead, @reap and how calls
+ *	end; taken with interrupts off, within anything
  * @calls: calls that the DSP has not ended, by their id
+ * @last_id: of the last call
  * @sequence: counts calls
  * @dead: the DSP is gone
  * @reap: calls that the DSP ended after their callers had gone
@@ -144,6 +146,7 @@ struct qda_device {
 	/* calls */
 	spinlock_t call_lock;
 	struct qda_call *calls[QDA_MAX_ID + 1];
+	u32 last_id;
 	u64 sequence;
 	bool dead;
 	struct list_head reap;
@@ -189,6 +192,7 @@ struct qda_mapping {
  * @session: where it is made; a call in use holds a reference
  * @busy: in use
  * @kernel: the kernel makes it, not user space
+ * @last: it ends the session
  * @capacity: how many arguments there is room for
  * @payload: memory that the DSP sees; NULL once the session has left its bank
  * @payload_addr: its DMA address
@@ -216,6 +220,7 @@ struct qda_call {
 	struct qda_session *session;
 	bool busy;
 	bool kernel;
+	bool last;
 	unsigned int capacity;
 	void *payload;
 	dma_addr_t payload_addr;
@@ -268,7 +273,10 @@ struct qda_range {
  * @client_id: what the DSP calls it
  * @pd: protection domain that its calls go to
  * @poll: replies may be in memory
- * @range_lock: taken before @lock; one range at a time is mapped or unmapped
+ * @sending: held for reading while a call goes to the DSP; protects @ending, and is
+ *	taken before @lock
+ * @ending: only the call that ends it is sent any more
+ * @range_lock: taken before @sending; one range at a time is mapped or unmapped
  * @lock: protects what follows
  * @bank: where its memory is mapped; NULL when none is or can be any more
  * @mappings: buffers that are mapped
@@ -294,6 +302,8 @@ struct qda_session {
 	enum qda_pd pd;
 	bool poll;
 
+	struct rw_semaphore sending;
+	bool ending;
 	struct mutex range_lock;
 
 	/* what follows */
@@ -315,6 +325,7 @@ extern const struct drm_driver qda_drm_driver;
 /* qda_bank.c */
 int qda_bank_register_driver(void);
 void qda_bank_unregister_driver(void);
+bool qda_banks_ready(struct device_node *np);
 int qda_banks_create(struct qda_device *qda, struct device *parent);
 void qda_banks_destroy(struct qda_device *qda);
 void qda_slots_add(struct qda_device *qda, struct qda_bank *bank, u32 sessions);

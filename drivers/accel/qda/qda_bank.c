@@ -36,6 +36,8 @@ static int qda_bank_probe(struct device *dev)
 
 static struct device_driver qda_bank_driver = {
 	.name = "qda-bank",
+	/* qda_bank_add() looks at what came of it. */
+	.probe_type = PROBE_FORCE_SYNCHRONOUS,
 	.bus = &qda_bus_type,
 	.probe = qda_bank_probe,
 	.suppress_bind_attrs = true,
@@ -89,7 +91,7 @@ static struct qda_bank *qda_bank_create(struct qda_device *qda, struct device *p
 
 	/* Without a number, addresses are as they are. */
 	of_property_read_u32(np, "reg", &bank->sid);
-	ret = dev_set_name(&bank->dev, "%s.%pOFn@%u", dev_name(parent), np, bank->sid);
+	ret = dev_set_name(&bank->dev, "%s.%pOFn.%u", dev_name(parent), np, qda->nbanks);
 	if (!ret)
 		ret = device_add(&bank->dev);
 	if (ret) {
@@ -180,20 +182,39 @@ static int qda_bank_add(struct qda_device *qda, struct device *parent, struct de
 	return 0;
 }
 
-static bool qda_iommu_is_ready(struct device_node *np)
+static bool qda_is_bound(struct device_node *np)
+{
+	struct device *dev __free(put_device) = get_dev_from_fwnode(of_fwnode_handle(np));
+
+	if (!dev)
+		return false;
+	guard(device)(dev);
+	return device_is_bound(dev);
+}
+
+/**
+ * qda_banks_ready() - tell whether the context banks of a DSP can be made
+ * @np: devicetree node of the DSP
+ *
+ * To be asked before anything else: a probe that has made devices may not be
+ * tried again.
+ *
+ * Return: true if every bank's IOMMU has its driver
+ */
+bool qda_banks_ready(struct device_node *np)
 {
 	struct of_phandle_args args;
+	bool ready = true;
+	int i;
 
-	if (of_parse_phandle_with_args(np, "iommus", "#iommu-cells", 0, &args))
-		return true;
-
-	struct device *iommu __free(put_device) = get_dev_from_fwnode(of_fwnode_handle(args.np));
-
-	of_node_put(args.np);
-	if (!iommu)
-		return false;
-	guard(device)(iommu);
-	return device_is_bound(iommu);
+	for_each_available_child_of_node_scoped(np, bank) {
+		for (i = 0; !of_parse_phandle_with_args(bank, "iommus", "#iommu-cells", i, &args);
+		     i++) {
+			ready &= qda_is_bound(args.np);
+			of_node_put(args.np);
+		}
+	}
+	return ready;
 }
 
 /**
@@ -201,16 +222,11 @@ static bool qda_iommu_is_ready(struct device_node *np)
  * @qda: the DSP
  * @parent: the device whose devicetree node has the banks
  *
- * Return: 0, -EPROBE_DEFER if a bank waits for its IOMMU, or another error
+ * Return: 0, or an error
  */
 int qda_banks_create(struct qda_device *qda, struct device *parent)
 {
 	int ret;
-
-	/* First of all, as a probe that has made devices may not be tried again. */
-	for_each_available_child_of_node_scoped(parent->of_node, np)
-		if (!qda_iommu_is_ready(np))
-			return dev_err_probe(parent, -EPROBE_DEFER, "%pOF has no IOMMU yet\n", np);
 
 	for_each_available_child_of_node_scoped(parent->of_node, np) {
 		if (!of_device_is_compatible(np, "qcom,fastrpc-compute-cb"))

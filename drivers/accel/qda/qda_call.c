@@ -129,6 +129,7 @@ struct qda_call *qda_call_get(struct qda_session *session, bool kernel, u32 modu
 	session->ncalls += !kernel;
 	call->busy = true;
 	call->kernel = kernel;
+	call->last = false;
 	call->sent = false;
 	call->done = false;
 	call->abandoned = false;
@@ -208,8 +209,8 @@ int qda_call_set_arg(struct qda_call *call, unsigned int i, struct drm_gem_objec
 
 	if (offset > obj->size || len > obj->size - offset)
 		return -EINVAL;
-	/* Those by handle have 32 bits for it on the wire. */
-	if (i >= qda_scalars_bufs(call->scalars) && len > U32_MAX)
+	/* Those by handle have 32 bits for each on the wire. */
+	if (i >= qda_scalars_bufs(call->scalars) && (offset > U32_MAX || len > U32_MAX))
 		return -EINVAL;
 
 	guard(mutex)(&session->lock);
@@ -219,6 +220,8 @@ int qda_call_set_arg(struct qda_call *call, unsigned int i, struct drm_gem_objec
 	call->mappings[i] = mapping;
 	call->args[i].addr = mapping->addr + offset;
 	call->args[i].len = len;
+	call->args[i].buffer = mapping->addr;
+	call->args[i].buffer_size = obj->size;
 	call->args[i].handle = handle;
 	return 0;
 }
@@ -275,15 +278,19 @@ static int prepare(struct qda_call *call, struct qda_request *request)
 
 static int add_call(struct qda_device *qda, struct qda_call *call)
 {
-	u32 id = 1;
+	unsigned int tries = 0;
+	u32 id;
 
 	guard(spinlock_irqsave)(&qda->call_lock);
 	if (qda->dead)
 		return -EPIPE;
-	/* It may have been another call's just now: that had another sequence number. */
-	while (qda->calls[id])
-		if (++id > QDA_MAX_ID)
+	id = qda->last_id;
+	do {
+		if (tries++ == QDA_MAX_ID)
 			return -EBUSY;
+		id = id % QDA_MAX_ID + 1;
+	} while (qda->calls[id]);
+	qda->last_id = id;
 	qda->calls[id] = call;
 	call->id = id;
 	call->ctx = qda_context(++qda->sequence, call->id, call->session->pd);
@@ -296,15 +303,20 @@ static int add_call(struct qda_device *qda, struct qda_call *call)
  * @call: the call, with all its arguments
  * @client_id: the session, or 0 for what the kernel asks for itself
  *
- * Return: 0; -EPIPE if the DSP is gone, -EBUSY if it has too many calls, or
- * what the transport returns, but never -ETIMEDOUT: the DSP has no such call
+ * Return: 0; -EPIPE if the DSP is gone or the session about to end, -EBUSY if it
+ * has too many calls, or what the transport returns, but never -ETIMEDOUT: the
+ * DSP has no such call
  */
 int qda_call_send(struct qda_call *call, u32 client_id)
 {
 	struct qda_request request = { .client_id = cpu_to_le32(client_id) };
-	struct qda_device *qda = call->session->qda;
+	struct qda_session *session = call->session;
+	struct qda_device *qda = session->qda;
 	int ret, idx;
 
+	guard(rwsem_read)(&session->sending);
+	if (session->ending && !call->last)
+		return -EPIPE;
 	ret = prepare(call, &request);
 	if (ret)
 		return ret;
@@ -515,8 +527,12 @@ static void reap(struct work_struct *work)
 		schedule_delayed_work(&qda->reap_work, QDA_POLL_REAP);
 	scoped_guard(spinlock_irqsave, &qda->call_lock)
 		list_splice_init(&qda->reap, &calls);
-	list_for_each_entry_safe(call, tmp, &calls, reap)
+	list_for_each_entry_safe(call, tmp, &calls, reap) {
+		/* The session has ended late. */
+		if (call->last && !call->error && !call->result)
+			qda_calls_end(call->session);
 		recycle(call);
+	}
 }
 
 void qda_calls_init(struct qda_device *qda)

@@ -3,6 +3,7 @@
  * The accel device: files and their ioctls, in front of sessions.
  */
 
+#include <linux/capability.h>
 #include <linux/cleanup.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
@@ -212,6 +213,21 @@ static char *get_name(const struct drm_qda_session_create *request)
 	return ERR_PTR(-EINVAL);
 }
 
+/*
+ * Today's policy of /dev/fastrpc-*: the files that only privileged users can open
+ * are the ones that end in -secure. A secure channel has another one only where
+ * there are unsigned domains, and user domains by that must be such.
+ */
+static bool allowed(struct qda_device *qda, const struct drm_qda_session_create *request)
+{
+	if (!qda->secure || capable(CAP_SYS_ADMIN))
+		return true;
+	if (!qda->unsigned_pd)
+		return false;
+	return request->kind != DRM_QDA_SESSION_USER ||
+	       request->attributes & DRM_QDA_SESSION_UNSIGNED;
+}
+
 static int create_session(struct qda_device *qda, struct drm_qda_session_create *request,
 			  struct drm_file *file)
 {
@@ -220,6 +236,8 @@ static int create_session(struct qda_device *qda, struct drm_qda_session_create 
 	struct qda_session *session;
 	char *name = NULL;
 
+	if (!allowed(qda, request))
+		return -ECONNREFUSED;
 	if (request->kind == DRM_QDA_SESSION_USER) {
 		shell = drm_gem_object_lookup(file, request->shell_handle);
 		if (!shell)

@@ -5,12 +5,17 @@
  */
 
 #include <linux/cleanup.h>
+#include <linux/dma-buf.h>
 #include <linux/dma-mapping.h>
+#include <linux/file.h>
+#include <linux/iosys-map.h>
 #include <linux/slab.h>
 #include <linux/unaligned.h>
 
 #include <drm/drm_drv.h>
+#include <drm/drm_gem_shmem_helper.h>
 #include <drm/drm_kunit_helpers.h>
+#include <drm/drm_prime.h>
 #include <drm/qda_accel.h>
 #include <kunit/device.h>
 #include <kunit/test.h>
@@ -79,7 +84,11 @@ static void qda_test_payload(struct kunit *test)
 	const struct qda_arg args[] = {
 		{ .addr = 0x500000000ULL + 2 * PAGE_SIZE - 50, .len = 100 },
 		{ },
-		{ .addr = 0x500000000ULL + 8 * PAGE_SIZE + 16, .len = PAGE_SIZE, .handle = 7 },
+		{
+			.addr = 0x500000000ULL + 8 * PAGE_SIZE + 16, .len = PAGE_SIZE,
+			.buffer = 0x500000000ULL + 5 * PAGE_SIZE, .buffer_size = 6 * PAGE_SIZE,
+			.handle = 7,
+		},
 	};
 	u8 *payload = kunit_kzalloc(test, qda_payload_size(3), GFP_KERNEL);
 
@@ -90,7 +99,7 @@ static void qda_test_payload(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, get_unaligned_le64(payload + 8), 100);
 	KUNIT_EXPECT_NULL(test, memchr_inv(payload + 16, 0, 16));
 	KUNIT_EXPECT_EQ(test, get_unaligned_le32(payload + 32), 7);
-	KUNIT_EXPECT_EQ(test, get_unaligned_le32(payload + 36), 16);
+	KUNIT_EXPECT_EQ(test, get_unaligned_le32(payload + 36), 3 * PAGE_SIZE + 16);
 	KUNIT_EXPECT_EQ(test, get_unaligned_le32(payload + 40), PAGE_SIZE);
 	KUNIT_EXPECT_EQ(test, get_unaligned_le32(payload + 44), 0);
 
@@ -104,8 +113,8 @@ static void qda_test_payload(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, get_unaligned_le64(payload + 72), 0x500000000ULL + PAGE_SIZE);
 	KUNIT_EXPECT_EQ(test, get_unaligned_le64(payload + 80), 2 * PAGE_SIZE);
 	KUNIT_EXPECT_NULL(test, memchr_inv(payload + 88, 0, 16));
-	KUNIT_EXPECT_EQ(test, get_unaligned_le64(payload + 104), 0x500000000ULL + 8 * PAGE_SIZE);
-	KUNIT_EXPECT_EQ(test, get_unaligned_le64(payload + 112), 2 * PAGE_SIZE);
+	KUNIT_EXPECT_EQ(test, get_unaligned_le64(payload + 104), 0x500000000ULL + 5 * PAGE_SIZE);
+	KUNIT_EXPECT_EQ(test, get_unaligned_le64(payload + 112), 6 * PAGE_SIZE);
 	KUNIT_EXPECT_NULL(test, memchr_inv(payload + 120, 0, 388));
 }
 
@@ -117,6 +126,7 @@ struct qda_test {
 	struct qda_request request;
 	unsigned int requests;
 	bool refuse;
+	bool agree;
 	int error;
 };
 
@@ -126,8 +136,8 @@ static int qda_test_send(struct qda_device *qda, const struct qda_request *reque
 
 	priv->request = *request;
 	priv->requests++;
-	if (priv->refuse)
-		qda_receive(qda, le64_to_cpu(request->ctx), -1);
+	if (priv->refuse || priv->agree)
+		qda_receive(qda, le64_to_cpu(request->ctx), priv->refuse ? -1 : 0);
 	return priv->error;
 }
 
@@ -257,11 +267,11 @@ static void qda_test_request(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, call->result, 0x1234);
 	qda_call_put(call);
 
-	/* Payloads and ids are used again, contexts are not. */
+	/* Payloads are used again, contexts are not, and ids last. */
 	KUNIT_EXPECT_PTR_EQ(test, qda_test_call(test, session), call);
 	KUNIT_EXPECT_NULL(test, memchr_inv(call->payload, 0, call->payload_size));
 	KUNIT_ASSERT_EQ(test, qda_call_send(call, session->client_id), 0);
-	KUNIT_EXPECT_EQ(test, le64_to_cpu(priv->request.ctx), ctx + 0x10000);
+	KUNIT_EXPECT_EQ(test, le64_to_cpu(priv->request.ctx), ctx + 0x10100);
 	qda_receive(priv->qda, le64_to_cpu(priv->request.ctx), 0);
 	qda_call_put(call);
 	qda_session_put(session);
@@ -352,6 +362,51 @@ static void qda_test_refused_end(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, priv->qda->slots[0].used);
 	KUNIT_EXPECT_NOT_NULL(test, call->payload);
 	qda_receive(priv->qda, ctx, 0);
+	flush_delayed_work(&priv->qda->reap_work);
+	KUNIT_EXPECT_FALSE(test, priv->qda->slots[0].used);
+}
+
+/* What comes after the call that ends the session is not sent any more. */
+static void qda_test_ending(struct kunit *test)
+{
+	struct qda_session *session = qda_test_session(test);
+	struct qda_call *before = qda_test_call(test, session);
+	struct qda_call *after = qda_test_call(test, session);
+	struct qda_test *priv = test->priv;
+	s32 result;
+
+	KUNIT_ASSERT_EQ(test, qda_call_send(before, 1), 0);
+	priv->agree = true;
+	KUNIT_EXPECT_EQ(test, qda_session_end(session, &result), 0);
+	KUNIT_EXPECT_EQ(test, priv->requests, 2);
+	KUNIT_EXPECT_EQ(test, qda_call_send(after, 1), -EPIPE);
+	KUNIT_EXPECT_EQ(test, priv->requests, 2);
+	KUNIT_EXPECT_EQ(test, qda_call_wait(before, true), -EPIPE);
+	qda_call_put(before);
+	qda_call_put(after);
+	qda_session_put(session);
+	KUNIT_EXPECT_FALSE(test, priv->qda->slots[0].used);
+}
+
+/* A DSP that says so when nobody waits for it any more has ended the calls, too. */
+static void qda_test_late_end(struct kunit *test)
+{
+	struct qda_session *session = qda_test_session(test);
+	struct qda_call *left = qda_test_call(test, session);
+	struct qda_test *priv = test->priv;
+	struct qda_call *last;
+
+	KUNIT_ASSERT_EQ(test, qda_call_send(left, 1), 0);
+	qda_call_put(left);
+	last = qda_call_get(session, true, QDA_MODULE_PROCESS, 0, 0);
+	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, last);
+	last->last = true;
+	KUNIT_ASSERT_EQ(test, qda_call_send(last, 0), 0);
+	qda_call_put(last);
+	qda_session_put(session);
+	KUNIT_EXPECT_TRUE(test, priv->qda->slots[0].used);
+	qda_receive(priv->qda, le64_to_cpu(priv->request.ctx), 0);
+	flush_delayed_work(&priv->qda->reap_work);
 	flush_delayed_work(&priv->qda->reap_work);
 	KUNIT_EXPECT_FALSE(test, priv->qda->slots[0].used);
 }
@@ -487,6 +542,59 @@ static void qda_test_too_many_ranges(struct kunit *test)
 	qda_session_put(session);
 }
 
+static void qda_test_export_one(struct kunit *test, struct device *importer,
+				struct drm_gem_object *obj)
+{
+	struct dma_buf *dmabuf = drm_gem_prime_export(obj, O_RDWR);
+	struct dma_buf_attachment *attach;
+	struct scatterlist *sg;
+	struct iosys_map map;
+	struct sg_table *sgt;
+	size_t len = 0;
+	int i;
+
+	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, dmabuf);
+	attach = dma_buf_attach(dmabuf, importer);
+	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, attach);
+	sgt = dma_buf_map_attachment_unlocked(attach, DMA_BIDIRECTIONAL);
+	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, sgt);
+	for_each_sgtable_dma_sg(sgt, sg, i)
+		len += sg_dma_len(sg);
+	KUNIT_EXPECT_EQ(test, len, 2 * PAGE_SIZE);
+	dma_buf_unmap_attachment_unlocked(attach, sgt, DMA_BIDIRECTIONAL);
+	dma_buf_detach(dmabuf, attach);
+
+	KUNIT_ASSERT_EQ(test, dma_buf_vmap_unlocked(dmabuf, &map), 0);
+	KUNIT_EXPECT_NULL(test, memchr_inv(map.vaddr, 0, 2 * PAGE_SIZE));
+	memset(map.vaddr, 0x5a, 2 * PAGE_SIZE);
+	dma_buf_vunmap_unlocked(dmabuf, &map);
+	KUNIT_ASSERT_EQ(test, dma_buf_vmap_unlocked(dmabuf, &map), 0);
+	KUNIT_EXPECT_NULL(test, memchr_inv(map.vaddr, 0x5a, 2 * PAGE_SIZE));
+	dma_buf_vunmap_unlocked(dmabuf, &map);
+
+	dma_buf_put(dmabuf);
+	flush_delayed_fput();
+	drm_gem_object_put(obj);
+}
+
+/* Buffers of each kind, by an importer that maps them, and by the kernel */
+static void qda_test_export(struct kunit *test)
+{
+	struct device *importer = kunit_device_register(test, "importer");
+	struct qda_test *priv = test->priv;
+	struct drm_gem_shmem_object *shmem;
+	struct drm_gem_object *obj;
+
+	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, importer);
+	KUNIT_ASSERT_EQ(test, 0, dma_coerce_mask_and_coherent(importer, DMA_BIT_MASK(64)));
+	shmem = drm_gem_shmem_create(&priv->qda->drm, 2 * PAGE_SIZE);
+	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, shmem);
+	qda_test_export_one(test, importer, &shmem->base);
+	obj = qda_contiguous_create(priv->qda, 2 * PAGE_SIZE);
+	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, obj);
+	qda_test_export_one(test, importer, obj);
+}
+
 static struct kunit_case qda_wire_cases[] = {
 	KUNIT_CASE(qda_test_scalars),
 	KUNIT_CASE(qda_test_context),
@@ -508,12 +616,15 @@ static struct kunit_case qda_call_cases[] = {
 	KUNIT_CASE(qda_test_abandoned),
 	KUNIT_CASE(qda_test_abandoned_poll),
 	KUNIT_CASE(qda_test_refused_end),
+	KUNIT_CASE(qda_test_ending),
+	KUNIT_CASE(qda_test_late_end),
 	KUNIT_CASE(qda_test_dead),
 	KUNIT_CASE(qda_test_transport_error),
 	KUNIT_CASE(qda_test_too_many_calls),
 	KUNIT_CASE(qda_test_too_many_ids),
 	KUNIT_CASE(qda_test_args),
 	KUNIT_CASE(qda_test_too_many_ranges),
+	KUNIT_CASE(qda_test_export),
 	{ }
 };
 

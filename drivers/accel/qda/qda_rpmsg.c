@@ -122,6 +122,8 @@ static int qda_rpmsg_probe(struct rpmsg_device *rpdev)
 	/* By driver_override, anything may come here. */
 	if (!match)
 		return -ENODEV;
+	if (!qda_banks_ready(rpdev->dev.of_node))
+		return dev_err_probe(&rpdev->dev, -EPROBE_DEFER, "an IOMMU is not ready\n");
 	qda = devm_drm_dev_alloc(&rpdev->dev, &qda_drm_driver, struct qda_device, drm);
 	if (IS_ERR(qda))
 		return PTR_ERR(qda);

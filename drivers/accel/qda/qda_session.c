@@ -4,10 +4,10 @@
  * front end for accel files, and there can be others.
  */
 
-#include <linux/capability.h>
 #include <linux/cleanup.h>
 #include <linux/delay.h>
 #include <linux/dma-mapping.h>
+#include <linux/jiffies.h>
 #include <linux/sched.h>
 #include <linux/sizes.h>
 #include <linux/slab.h>
@@ -22,7 +22,8 @@
 #define QDA_INIT_MEM_MIN	SZ_2M
 #define QDA_INIT_MEM_PER_SHELL	4
 
-#define QDA_END_TRIES		50
+/* How long to try to tell the DSP of the end, and how often */
+#define QDA_END_TRY		(10 * HZ)
 #define QDA_END_PAUSE_MS	20
 
 static struct qda_session *new_session(struct qda_device *qda, bool own_slot)
@@ -35,6 +36,7 @@ static struct qda_session *new_session(struct qda_device *qda, bool own_slot)
 		return ERR_PTR(-ENOMEM);
 	kref_init(&session->ref);
 	mutex_init(&session->range_lock);
+	init_rwsem(&session->sending);
 	mutex_init(&session->lock);
 	hash_init(session->mappings);
 	INIT_LIST_HEAD(&session->ranges);
@@ -157,6 +159,7 @@ static int call_with_id(struct qda_session *session, unsigned int method, s32 *r
 			    QDA_INLINE(sizeof(client_id)));
 	if (IS_ERR(call))
 		return PTR_ERR(call);
+	call->last = method == QDA_PROCESS_RELEASE;
 	qda_call_inline_arg(call, 0, &client_id, sizeof(client_id));
 	ret = qda_call_kernel(call, result);
 	qda_call_put(call);
@@ -227,7 +230,9 @@ static int create_static(struct qda_session *session, const char *name, u32 name
 	struct qda_call *call;
 	int ret;
 
-	guard(mutex)(&heap->lock);
+	ACQUIRE(mutex_intr, lock)(&heap->lock);
+	if (ACQUIRE_ERR(mutex_intr, &lock))
+		return -EINTR;
 	if (!heap->given) {
 		create.pages = cpu_to_le32(1);
 		page.addr = cpu_to_le64(heap->addr);
@@ -249,21 +254,6 @@ static int create_static(struct qda_session *session, const char *name, u32 name
 	return ret;
 }
 
-/*
- * Today's policy of /dev/fastrpc-*: the files that only privileged users can open
- * are the ones that end in -secure. A secure channel has another one only where
- * there are unsigned domains, and user domains by that must be such.
- */
-static bool allowed(struct qda_device *qda, const struct drm_qda_session_create *request)
-{
-	if (!qda->secure || capable(CAP_SYS_ADMIN))
-		return true;
-	if (!qda->unsigned_pd)
-		return false;
-	return request->kind != DRM_QDA_SESSION_USER ||
-	       request->attributes & DRM_QDA_SESSION_UNSIGNED;
-}
-
 /* The DSP may have the session until it goes: so long, nothing of it is given up. */
 static void keep(struct qda_session *session)
 {
@@ -278,7 +268,8 @@ static void keep(struct qda_session *session)
 /**
  * qda_session_create() - create a session
  * @qda: the DSP
- * @request: what user space asks for, its fields checked; sets its result
+ * @request: what user space asks for, its fields and its privilege checked; sets
+ *	its result
  * @shell: what a user domain starts from
  * @name: of a static domain
  *
@@ -292,8 +283,6 @@ struct qda_session *qda_session_create(struct qda_device *qda,
 	s32 ended;
 	int ret;
 
-	if (!allowed(qda, request))
-		return ERR_PTR(-ECONNREFUSED);
 	session = qda_session_new(qda);
 	if (IS_ERR(session))
 		return session;
@@ -337,15 +326,18 @@ struct qda_session *qda_session_create(struct qda_device *qda,
  */
 int qda_session_end(struct qda_session *session, s32 *result)
 {
-	unsigned int tries;
+	unsigned long end = jiffies + QDA_END_TRY;
 	int ret;
 
-	for (tries = 0; tries < QDA_END_TRIES; tries++) {
+	/* What is sent already comes first. */
+	scoped_guard(rwsem_write, &session->sending)
+		session->ending = true;
+	do {
 		ret = call_with_id(session, QDA_PROCESS_RELEASE, result);
 		if (ret != -ENOMEM && ret != -EBUSY && ret != -EAGAIN)
 			break;
 		msleep(QDA_END_PAUSE_MS);
-	}
+	} while (time_before(jiffies, end));
 	switch (ret) {
 	case 0:
 		qda_calls_end(session);
@@ -357,7 +349,7 @@ int qda_session_end(struct qda_session *session, s32 *result)
 		return ret;
 	}
 	/* With the channel gone there is nothing to be told: the DSP is about to follow. */
-	if (ret != -ECANCELED && ret != -ECONNRESET)
+	if (ret != -ECANCELED && ret != -ECONNRESET && ret != -EIO)
 		drm_err(&session->qda->drm, "session %u cannot be ended: %d\n",
 			session->client_id, ret);
 	keep(session);

@@ -162,12 +162,16 @@ static inline size_t qda_payload_poll_word(unsigned int nargs)
 /**
  * struct qda_arg - an argument, once it is known where the DSP finds it
  * @addr: bus address of its first byte
- * @len: its length in bytes; with 0, @addr means nothing
- * @handle: what the DSP calls the buffer, if it is an argument by handle
+ * @len: its length in bytes; with 0, nothing else means anything
+ * @buffer: bus address of the whole buffer, of which the DSP is told by handle
+ * @buffer_size: its size in bytes
+ * @handle: what the DSP calls the buffer
  */
 struct qda_arg {
 	u64 addr;
 	u64 len;
+	u64 buffer;
+	u64 buffer_size;
 	u32 handle;
 };
 
@@ -185,23 +189,26 @@ static inline void qda_payload_write(void *payload, u32 scalars, const struct qd
 	struct qda_wire_page *page = (void *)(list + n);
 
 	for (i = 0; i < n; i++) {
-		u64 offset = offset_in_page(args[i].addr);
-
 		list[i].pgidx = cpu_to_le32(i);
 		if (!args[i].len)
 			continue;
 		list[i].num = cpu_to_le32(1);
 		if (i < bufs) {
+			u64 offset = offset_in_page(args[i].addr);
+
 			/* Of this address, the DSP takes the offset in the page. */
 			arg[i].buf.addr = cpu_to_le64(args[i].addr);
 			arg[i].buf.len = cpu_to_le64(args[i].len);
+			page[i].addr = cpu_to_le64(args[i].addr - offset);
+			page[i].size = cpu_to_le64(PAGE_ALIGN(offset + args[i].len));
 		} else {
+			/* It may keep the mapping, so it gets the same of each buffer. */
 			arg[i].dma.handle = cpu_to_le32(args[i].handle);
-			arg[i].dma.offset = cpu_to_le32(offset);
+			arg[i].dma.offset = cpu_to_le32(args[i].addr - args[i].buffer);
 			arg[i].dma.len = cpu_to_le32(args[i].len);
+			page[i].addr = cpu_to_le64(args[i].buffer);
+			page[i].size = cpu_to_le64(args[i].buffer_size);
 		}
-		page[i].addr = cpu_to_le64(args[i].addr - offset);
-		page[i].size = cpu_to_le64(PAGE_ALIGN(offset + args[i].len));
 	}
 }
 

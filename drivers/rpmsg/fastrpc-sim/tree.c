@@ -24,6 +24,10 @@ static bool non_secure;
 module_param(non_secure, bool, 0444);
 MODULE_PARM_DESC(non_secure, "The domains are not secure: any user may have signed processes");
 
+static bool coherent = true;
+module_param(coherent, bool, 0444);
+MODULE_PARM_DESC(coherent, "The DSPs see what is in the caches (default 1)");
+
 static char *heap;
 module_param(heap, charp, 0444);
 MODULE_PARM_DESC(heap, "Node of /reserved-memory for static domains of the audio DSP, without its address (default none)");
@@ -73,8 +77,9 @@ static int create_bank(struct sim_dsp *dsp, unsigned int i, u32 smmu)
 
 	ret = of_changeset_add_prop_string(&changeset, np, "compatible",
 					   "qcom,fastrpc-compute-cb") ?:
-	      of_changeset_add_prop_u32(&changeset, np, "reg", i + 1) ?:
-	      of_changeset_add_prop_bool(&changeset, np, "dma-coherent");
+	      of_changeset_add_prop_u32(&changeset, np, "reg", i + 1);
+	if (!ret && coherent)
+		ret = of_changeset_add_prop_bool(&changeset, np, "dma-coherent");
 	/* The last bank serves two sessions, so that this is tested too. */
 	if (!ret && i + 1 == sim_banks)
 		ret = of_changeset_add_prop_u32(&changeset, np, "qcom,nsessions", 2);

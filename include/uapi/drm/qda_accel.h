@@ -130,7 +130,7 @@ struct drm_qda_query {
  * struct drm_qda_gem_create - DRM_IOCTL_QDA_GEM_CREATE
  *
  * Makes a buffer, filled with zeros. EINVAL for a size of 0 or above
- * &drm_qda_device.max_buffer_size.
+ * &drm_qda_device.max_buffer_size, ENOSPC if there is no offset left to map it at.
  */
 struct drm_qda_gem_create {
 	/** @size: size, rounded up to whole pages */
@@ -193,7 +193,9 @@ enum drm_qda_session_kind {
  * session where unsigned ones are not possible.
  *
  * EREMOTEIO if the DSP fails it; then @result has its code. ETIMEDOUT if it
- * does not answer within ten seconds, EPIPE if it goes away.
+ * does not answer within ten seconds, EPIPE if it goes away. EINTR if a signal
+ * came while another static domain was created. For the shell, errors as
+ * DRM_IOCTL_QDA_INVOKE has them for buffers.
  */
 struct drm_qda_session_create {
 	/** @kind: &enum drm_qda_session_kind */
@@ -223,8 +225,8 @@ struct drm_qda_session_create {
 /**
  * struct drm_qda_session_release - DRM_IOCTL_QDA_SESSION_RELEASE
  *
- * Ends the session, as closing the file does. Calls that are pending end as the
- * DSP says. ENOTCONN if the file has none. Errors of the DSP are as for
+ * Ends the session, as closing the file does, which mappings of its buffers keep
+ * open. Calls that are pending end with what the DSP answers, or with EPIPE. ENOTCONN if the file has none. Errors of the DSP are as for
  * DRM_IOCTL_QDA_SESSION_CREATE, and EBUSY if it has too many calls; the session
  * has ended all the same.
  */
@@ -279,7 +281,8 @@ struct drm_qda_arg {
  * ENOTCONN without a session, EPERM for module 1, which is the kernel's own.
  * EINVAL for a flag, or an argument that is not within its buffer, ENOENT for
  * one that has no such handle, EOPNOTSUPP for a buffer that
- * cannot be mapped contiguously. EBUSY for too many calls at a time. EINTR if a
+ * cannot be mapped contiguously, and what its exporter or the DMA API return if it
+ * cannot be mapped at all, such as EIO. EBUSY for too many calls at a time. EINTR if a
  * signal came first: the call goes on, and what it returns is lost. EPIPE if
  * the DSP goes away, or the session ends.
  */

@@ -826,48 +826,65 @@ TEST_F(qda, map_errors)
 #undef MAPPED
 }
 
+/* Another process looks for what is mapped at @addr; what went wrong, or 0. */
+static int look_for(uint64_t addr, long outside)
+{
+	int dev = open_device(CDSP_CHANNEL), module, i;
+	struct session session;
+	uint64_t own_addr;
+	char data[64];
+
+	if (dev < 0 || session_create(&session, dev, 0, 0))
+		return 1;
+	module = open_module(&session, "memory");
+	own_addr = locate(&session, module, session.args.handle);
+	if (module <= 20 || addr >> 56 == own_addr >> 56)
+		return 2;
+	/* By the other one's stream, then by its own; to read, then to write */
+	for (i = 0; i < 3; i++) {
+		strcpy(data, "untouched");
+		if (dsp_memory(&session, module, i < 2 ? 3 : 4, addr, data) != SIM_EFAILED ||
+		    strcmp(data, "untouched"))
+			return 3 + i;
+		if (sim_count(CDSP, "outside") != ++outside)
+			return 6 + i;
+		addr = (addr & ~(0xffULL << 56)) | (own_addr & 0xffULL << 56);
+	}
+	drop(dev);
+	return 0;
+}
+
 /* What a session has mapped is nothing to another one. */
 TEST_F(qda, isolation)
 {
-	struct session own, other;
-	int own_module, other_module, dev;
-	uint64_t addr, other_addr;
+	struct session session;
 	char data[64] = "";
 	struct buffer buf;
+	int module, status;
+	uint64_t addr;
+	pid_t child;
 
 	if (sim_groups() < 2)
 		SKIP(return, "context banks have no IOMMU");
-	dev = open_device(CDSP_CHANNEL);
-	ASSERT_LE(0, dev);
-	ASSERT_EQ(0, session_create(&own, self->dev, 0, 0));
-	ASSERT_EQ(0, session_create(&other, dev, 0, 0));
-	own_module = open_module(&own, "memory");
-	other_module = open_module(&other, "memory");
-	ASSERT_LT(20, own_module);
-	ASSERT_LT(20, other_module);
+	ASSERT_EQ(0, session_create(&session, self->dev, 0, 0));
+	module = open_module(&session, "memory");
+	ASSERT_LT(20, module);
 
 	/* 8 MiB lie where the other session has none of its own. */
 	ASSERT_EQ(0, gem_create(self->dev, &buf, 8 * MIB));
 	strcpy(buf.mem, "private");
-	addr = locate(&own, own_module, buf.handle);
-	other_addr = locate(&other, other_module, other.args.handle);
-	EXPECT_EQ(0, dsp_memory(&own, own_module, 3, addr, data));
+	addr = locate(&session, module, buf.handle);
+	EXPECT_EQ(0, dsp_memory(&session, module, 3, addr, data));
 	EXPECT_STREQ("private", data);
 
-	EXPECT_NE(addr >> 56, other_addr >> 56);
-	strcpy(data, "untouched");
-	EXPECT_EQ(SIM_EFAILED, dsp_memory(&other, other_module, 3, addr, data));
-	EXPECT_STREQ("untouched", data);
-	EXPECT_EQ(++self->outside, sim_count(CDSP, "outside"));
-	addr = (addr & ~(0xffULL << 56)) | (other_addr & 0xffULL << 56);
-	strcpy(data, "untouched");
-	EXPECT_EQ(SIM_EFAILED, dsp_memory(&other, other_module, 3, addr, data));
-	EXPECT_STREQ("untouched", data);
-	EXPECT_EQ(++self->outside, sim_count(CDSP, "outside"));
-	EXPECT_EQ(SIM_EFAILED, dsp_memory(&other, other_module, 4, addr, data));
+	child = fork();
+	ASSERT_LE(0, child);
+	if (!child)
+		_exit(look_for(addr, self->outside));
+	ASSERT_EQ(child, waitpid(child, &status, 0));
+	EXPECT_EQ(0, status);
 	EXPECT_STREQ("private", buf.mem);
-	EXPECT_EQ(++self->outside, sim_count(CDSP, "outside"));
-	drop(dev);
+	self->outside += 3;
 }
 
 /* A buffer is mapped by its first use, and no longer when its handle is closed. */
@@ -1621,12 +1638,17 @@ TEST_F(qda, replies)
 
 TEST_F(qda, exit_of_the_domain)
 {
+	struct drm_qda_map map = { .length = PAGE }, late = { .length = PAGE };
+	struct drm_qda_unmap unmap = { .length = PAGE };
 	struct session session;
 	pthread_t thread;
 	void *error;
 	int module;
 
 	ASSERT_EQ(0, session_create(&session, self->dev, 0, 0));
+	map.handle = session.args.handle;
+	ASSERT_EQ(0, ioctl(self->dev, DRM_IOCTL_QDA_MAP, &map));
+	unmap.dsp_address = map.dsp_address;
 	module = open_module(&session, "echo");
 	ASSERT_LT(20, module);
 	ASSERT_EQ(0, pthread_create(&thread, NULL, listen, (void *)(intptr_t)self->dev));
@@ -1636,23 +1658,43 @@ TEST_F(qda, exit_of_the_domain)
 	ASSERT_EQ(0, pthread_join(thread, &error));
 	EXPECT_EQ(0, (intptr_t)error);
 	EXPECT_EQ(SIM_EBADSTATE, echo(&session, module, 1, 100));
+	late.handle = session.args.handle;
+	EXPECT_EQ(EREMOTEIO, ERRNO(ioctl(self->dev, DRM_IOCTL_QDA_MAP, &late)));
+	EXPECT_EQ(SIM_EBADSTATE, late.result);
+	EXPECT_EQ(EREMOTEIO, ERRNO(ioctl(self->dev, DRM_IOCTL_QDA_UNMAP, &unmap)));
 	EXPECT_EQ(EREMOTEIO, ERRNO(session_release(self->dev)));
 	ASSERT_EQ(0, session_create(&session, self->dev, 0, 0));
 	EXPECT_LT(20, open_module(&session, "echo"));
 }
 
 /* The kernel waits for ten seconds; then the session's bank is in doubt until a restart. */
-TEST_F(qda, no_answer)
+TEST_F_TIMEOUT(qda, no_answer, 90)
 {
 	struct drm_qda_session_create create = { .kind = DRM_QDA_SESSION_ROOT };
+	struct drm_qda_capabilities capabilities;
+	struct drm_qda_query query = {
+		.type = DRM_QDA_QUERY_CAPABILITIES, .size = sizeof(capabilities),
+		.data = (uintptr_t)&capabilities,
+	};
+	struct drm_qda_unmap unmap = { .length = PAGE };
+	struct drm_qda_map map = { .length = PAGE };
 	struct drm_qda_device device;
 	struct session session;
 	struct buffer buf;
-	struct drm_qda_map map = { .length = PAGE };
+
+	ASSERT_EQ(0, sim_write(CDSP, "misbehave", "silent"));
+	EXPECT_EQ(ETIMEDOUT, ERRNO(ioctl(self->dev, DRM_IOCTL_QDA_QUERY, &query)));
+	/* It is not asked again. */
+	EXPECT_EQ(ETIMEDOUT, ERRNO(ioctl(self->dev, DRM_IOCTL_QDA_QUERY, &query)));
 
 	ASSERT_EQ(0, session_create(&session, self->dev, 0, 0));
 	ASSERT_EQ(0, gem_create(self->dev, &buf, PAGE));
 	map.handle = buf.handle;
+	ASSERT_EQ(0, ioctl(self->dev, DRM_IOCTL_QDA_MAP, &map));
+	unmap.dsp_address = map.dsp_address;
+	ASSERT_EQ(0, sim_write(CDSP, "misbehave", "silent 1"));
+	EXPECT_EQ(ETIMEDOUT, ERRNO(ioctl(self->dev, DRM_IOCTL_QDA_UNMAP, &unmap)));
+	EXPECT_EQ(EINVAL, ERRNO(ioctl(self->dev, DRM_IOCTL_QDA_UNMAP, &unmap)));
 	ASSERT_EQ(0, sim_write(CDSP, "misbehave", "silent 1"));
 	EXPECT_EQ(ETIMEDOUT, ERRNO(ioctl(self->dev, DRM_IOCTL_QDA_MAP, &map)));
 	gem_destroy(&buf);
@@ -1756,10 +1798,20 @@ TEST_F(qda, restart)
 	drop(dev);
 }
 
+/* Wait until the DSP is there again, and open the new device. */
+static int open_again(void)
+{
+	int i;
+
+	for (i = 0; i < 1000 && bind_driver(CDSP_CHANNEL); i++)
+		usleep(10000);
+	return open_device(CDSP_CHANNEL);
+}
+
 TEST_F(qda, crash_during_a_call)
 {
 	struct session session;
-	int module, i;
+	int module;
 
 	ASSERT_EQ(0, session_create(&session, self->dev, 0, 0));
 	module = open_module(&session, "echo");
@@ -1767,9 +1819,75 @@ TEST_F(qda, crash_during_a_call)
 	ASSERT_EQ(0, sim_write(CDSP, "misbehave", "crash"));
 	EXPECT_EQ(EPIPE, ERRNO(echo(&session, module, 1, 100)));
 	close(self->dev);
-	for (i = 0; i < 1000 && bind_driver(CDSP_CHANNEL); i++)
-		usleep(10000);
-	self->dev = open_device(CDSP_CHANNEL);
+	self->dev = open_again();
+	ASSERT_LE(0, self->dev);
+	ASSERT_EQ(0, session_create(&session, self->dev, 0, 0));
+}
+
+/* The same, of those by which the kernel manages sessions */
+TEST_F_TIMEOUT(qda, crash_during_a_kernel_call, 60)
+{
+	struct drm_qda_session_create create = { .kind = DRM_QDA_SESSION_ROOT };
+	struct drm_qda_capabilities capabilities;
+	struct drm_qda_query query = {
+		.type = DRM_QDA_QUERY_CAPABILITIES, .size = sizeof(capabilities),
+		.data = (uintptr_t)&capabilities,
+	};
+	int i, ret = 0;
+
+	for (i = 0; i < 5; i++) {
+		struct drm_qda_unmap unmap = { .length = PAGE };
+		struct drm_qda_map map = { .length = PAGE };
+		struct session session;
+
+		if (i >= 2) {
+			ASSERT_EQ(0, session_create(&session, self->dev, 0, 0));
+			map.handle = session.args.handle;
+			ASSERT_EQ(0, ioctl(self->dev, DRM_IOCTL_QDA_MAP, &map));
+			unmap.dsp_address = map.dsp_address;
+		}
+		ASSERT_EQ(0, sim_write(CDSP, "misbehave", "crash"));
+		switch (i) {
+		case 0:
+			ret = ioctl(self->dev, DRM_IOCTL_QDA_QUERY, &query);
+			break;
+		case 1:
+			ret = ioctl(self->dev, DRM_IOCTL_QDA_SESSION_CREATE, &create);
+			break;
+		case 2:
+			ret = ioctl(self->dev, DRM_IOCTL_QDA_MAP, &map);
+			break;
+		case 3:
+			ret = ioctl(self->dev, DRM_IOCTL_QDA_UNMAP, &unmap);
+			break;
+		case 4:
+			ret = session_release(self->dev);
+			break;
+		}
+		EXPECT_EQ(EPIPE, ERRNO(ret))
+			TH_LOG("call %d", i);
+		close(self->dev);
+		self->dev = open_again();
+		ASSERT_LE(0, self->dev);
+	}
+}
+
+/* The driver goes, with a call pending, while the DSP stays. */
+TEST_F(qda, unbind_during_a_call)
+{
+	struct session session;
+	pthread_t thread;
+	void *error;
+
+	ASSERT_EQ(0, session_create(&session, self->dev, 0, 0));
+	ASSERT_EQ(0, pthread_create(&thread, NULL, listen, (void *)(intptr_t)self->dev));
+	ASSERT_EQ(1, sim_wait_count(CDSP, "calls", 1));
+	unbind_driver(CDSP_CHANNEL);
+	ASSERT_EQ(0, pthread_join(thread, &error));
+	EXPECT_EQ(EPIPE, (intptr_t)error);
+	EXPECT_EQ(ENODEV, ERRNO(session_release(self->dev)));
+	close(self->dev);
+	self->dev = open_again();
 	ASSERT_LE(0, self->dev);
 	ASSERT_EQ(0, session_create(&session, self->dev, 0, 0));
 }
@@ -1981,6 +2099,24 @@ static bool fail_nth_hit(void)
 		EXPECT_GT(400, nth_);						\
 	} while (0)
 
+/* A call with a buffer that is not mapped yet */
+static int sweep_invoke(int dev, int module)
+{
+	struct drm_qda_gem_create create = { .size = 2 * PAGE };
+	struct drm_qda_arg args[2];
+	int ret, error, result;
+
+	if (ioctl(dev, DRM_IOCTL_QDA_GEM_CREATE, &create))
+		return -1;
+	args[0] = arg(create.handle, 0, 100);
+	args[1] = arg(create.handle, PAGE, 100);
+	ret = invoke(dev, module, DRM_QDA_SCALARS(2, 1, 1, 0, 0), args, &result);
+	error = errno;
+	gem_close(dev, create.handle);
+	errno = error;
+	return ret;
+}
+
 static int sweep_buffer(int dev)
 {
 	struct drm_qda_gem_create create = { .size = 2 * PAGE };
@@ -2100,6 +2236,7 @@ TEST_F_TIMEOUT(qda, fail_nth, 300)
 	module = open_module(&session, "echo");
 	ASSERT_LT(20, module);
 	SWEEP(echo(&session, module, 1, 1000), (void)0);
+	SWEEP(sweep_invoke(self->dev, module), (void)0);
 	SWEEP(sweep_map(self->dev, buf.handle), (void)0);
 	dev = open_device(CDSP_CHANNEL);
 	ASSERT_LE(0, dev);
