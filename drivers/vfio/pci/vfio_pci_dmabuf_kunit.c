@@ -625,6 +625,50 @@ static void vfio_pci_dma_buf_fences(struct kunit *test)
 	test_unexport(priv);
 }
 
+struct test_ends {
+	struct delayed_work work;
+	struct dma_fence *fences[2];
+};
+
+static void test_ends_work(struct work_struct *work)
+{
+	struct test_ends *ends = container_of(work, struct test_ends, work.work);
+
+	dma_fence_signal(ends->fences[0]);
+	dma_fence_signal(ends->fences[1]);
+}
+
+/* Where there is no memory to remember fences, they are waited for at once. */
+static void vfio_pci_dma_buf_fences_without_memory(struct kunit *test)
+{
+	struct vfio_pci_dma_buf *priv = test_export(test, BAR_PFN, 1);
+	bool failed = false;
+	struct test_ends ends = {
+		.fences = { test_add_fence(test, priv), test_add_fence(test, priv) },
+	};
+
+	INIT_DELAYED_WORK_ONSTACK(&ends.work, test_ends_work);
+	schedule_delayed_work(&ends.work, msecs_to_jiffies(100));
+#ifdef CONFIG_FAULT_INJECTION
+	current->fail_nth = 1;
+	test_revoke(priv);
+	failed = !current->fail_nth;
+	current->fail_nth = 0;
+#endif
+	if (failed) {
+		KUNIT_EXPECT_NULL(test, priv->fence);
+		KUNIT_EXPECT_TRUE(test, dma_fence_is_signaled(ends.fences[0]));
+		KUNIT_EXPECT_TRUE(test, dma_fence_is_signaled(ends.fences[1]));
+	}
+	flush_delayed_work(&ends.work);
+	destroy_delayed_work_on_stack(&ends.work);
+	dma_fence_put(ends.fences[0]);
+	dma_fence_put(ends.fences[1]);
+	test_unexport(priv);
+	if (!failed)
+		kunit_skip(test, "no allocation fails; see /sys/kernel/debug/failslab");
+}
+
 static struct kunit_case vfio_pci_dma_buf_cases[] = {
 	KUNIT_CASE(vfio_pci_dma_buf_one_range),
 	KUNIT_CASE(vfio_pci_dma_buf_boundaries),
@@ -638,6 +682,7 @@ static struct kunit_case vfio_pci_dma_buf_cases[] = {
 	KUNIT_CASE(vfio_pci_dma_buf_long_name),
 	KUNIT_CASE(vfio_pci_dma_buf_importer),
 	KUNIT_CASE(vfio_pci_dma_buf_fences),
+	KUNIT_CASE(vfio_pci_dma_buf_fences_without_memory),
 	{}
 };
 
