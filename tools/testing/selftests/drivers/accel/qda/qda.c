@@ -1682,7 +1682,7 @@ TEST_F_TIMEOUT(qda, no_answer, 90)
 	struct session session;
 	struct buffer buf;
 
-	ASSERT_EQ(0, sim_write(CDSP, "misbehave", "silent"));
+	ASSERT_EQ(0, sim_write(CDSP, "misbehave", "silent 2"));
 	EXPECT_EQ(ETIMEDOUT, ERRNO(ioctl(self->dev, DRM_IOCTL_QDA_QUERY, &query)));
 	/* It is not asked again. */
 	EXPECT_EQ(ETIMEDOUT, ERRNO(ioctl(self->dev, DRM_IOCTL_QDA_QUERY, &query)));
@@ -1798,14 +1798,21 @@ TEST_F(qda, restart)
 	drop(dev);
 }
 
-/* Wait until the DSP is there again, and open the new device. */
-static int open_again(void)
+/* Close a device that is about to go, and open the one that is there after it. */
+static int open_again(int dev)
 {
+	struct drm_qda_device device;
 	int i;
 
-	for (i = 0; i < 1000 && bind_driver(CDSP_CHANNEL); i++)
+	while (!query_device(dev, &device))
 		usleep(10000);
-	return open_device(CDSP_CHANNEL);
+	close(dev);
+	for (i = 0, dev = -1; i < 1000 && dev < 0; i++) {
+		usleep(10000);
+		if (!bind_driver(CDSP_CHANNEL))
+			dev = open_device(CDSP_CHANNEL);
+	}
+	return dev;
 }
 
 TEST_F(qda, crash_during_a_call)
@@ -1818,8 +1825,7 @@ TEST_F(qda, crash_during_a_call)
 	ASSERT_LT(20, module);
 	ASSERT_EQ(0, sim_write(CDSP, "misbehave", "crash"));
 	EXPECT_EQ(EPIPE, ERRNO(echo(&session, module, 1, 100)));
-	close(self->dev);
-	self->dev = open_again();
+	self->dev = open_again(self->dev);
 	ASSERT_LE(0, self->dev);
 	ASSERT_EQ(0, session_create(&session, self->dev, 0, 0));
 }
@@ -1846,7 +1852,7 @@ TEST_F_TIMEOUT(qda, crash_during_a_kernel_call, 60)
 			ASSERT_EQ(0, ioctl(self->dev, DRM_IOCTL_QDA_MAP, &map));
 			unmap.dsp_address = map.dsp_address;
 		}
-		ASSERT_EQ(0, sim_write(CDSP, "misbehave", "crash"));
+		ASSERT_EQ(0, sim_write(CDSP, "misbehave", i ? "crash 1" : "crash 2"));
 		switch (i) {
 		case 0:
 			ret = ioctl(self->dev, DRM_IOCTL_QDA_QUERY, &query);
@@ -1866,8 +1872,7 @@ TEST_F_TIMEOUT(qda, crash_during_a_kernel_call, 60)
 		}
 		EXPECT_EQ(EPIPE, ERRNO(ret))
 			TH_LOG("call %d", i);
-		close(self->dev);
-		self->dev = open_again();
+		self->dev = open_again(self->dev);
 		ASSERT_LE(0, self->dev);
 	}
 }
@@ -1886,8 +1891,7 @@ TEST_F(qda, unbind_during_a_call)
 	ASSERT_EQ(0, pthread_join(thread, &error));
 	EXPECT_EQ(EPIPE, (intptr_t)error);
 	EXPECT_EQ(ENODEV, ERRNO(session_release(self->dev)));
-	close(self->dev);
-	self->dev = open_again();
+	self->dev = open_again(self->dev);
 	ASSERT_LE(0, self->dev);
 	ASSERT_EQ(0, session_create(&session, self->dev, 0, 0));
 }
