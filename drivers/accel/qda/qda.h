@@ -302,8 +302,10 @@ struct qda_session {
 	enum qda_pd pd;
 	bool poll;
 
+	/* ending */
 	struct rw_semaphore sending;
 	bool ending;
+	/* one range at a time */
 	struct mutex range_lock;
 
 	/* what follows */

@@ -226,7 +226,8 @@ struct drm_qda_session_create {
  * struct drm_qda_session_release - DRM_IOCTL_QDA_SESSION_RELEASE
  *
  * Ends the session, as closing the file does, which mappings of its buffers keep
- * open. Calls that are pending end with what the DSP answers, or with EPIPE. ENOTCONN if the file has none. Errors of the DSP are as for
+ * open. Calls that are pending end with what the DSP answers, or with EPIPE.
+ * ENOTCONN if the file has none. Errors of the DSP are as for
  * DRM_IOCTL_QDA_SESSION_CREATE, and EBUSY if it has too many calls; the session
  * has ended all the same.
  */

@@ -345,7 +345,7 @@ static struct vma find_vma(void *addr)
 			found = start == (unsigned long)addr;
 		if (!found || strncmp(line, "VmFlags:", 8))
 			continue;
-		for (flag = strtok(line + 8, " \n"); flag; flag = strtok(NULL, " \n"))
+		for (flag = strtok(line + 8, "\n "); flag; flag = strtok(NULL, "\n "))
 			if (strcmp(flag, "me") && strcmp(flag, "sd"))
 				strcat(strcat(vma.flags, flag), " ");
 		break;
@@ -1817,7 +1817,7 @@ TEST_F_TIMEOUT(dmabuf, unbind_while_open, 60)
 
 static void *read_until_gone(void *arg)
 {
-	volatile intptr_t wrong = 0;
+	static __thread intptr_t wrong;
 	u32 *mem = arg;
 
 	if (!sigsetjmp(on_sigbus, 1))
