@@ -1809,6 +1809,9 @@ static int open_again(int dev)
 	close(dev);
 	for (i = 0, dev = -1; i < 1000 && dev < 0; i++) {
 		usleep(10000);
+		/* While it is being added it cannot be bound. Another driver may get it then. */
+		if (i < 100 && access(RPMSG "/devices/" CDSP_CHANNEL "/driver", F_OK))
+			continue;
 		if (!bind_driver(CDSP_CHANNEL))
 			dev = open_device(CDSP_CHANNEL);
 	}
