@@ -6,6 +6,7 @@
 
 #ifdef CONFIG_DRM_ACCEL_QDA_BUS
 extern const struct bus_type qda_bus_type;
+void qda_bus_release(struct device *dev);
 #endif
 
 #endif

@@ -93,8 +93,9 @@ struct qda_heap {
 /**
  * struct qda_device - a DSP
  * @drm: the accel device
- * @transport: what carries requests
+ * @transport: what carries requests; NULL once it has gone
  * @transport_priv: whatever belongs to that
+ * @transport_lock: held for reading while it is used
  * @soc: how the hardware differs
  * @name: of the DSP
  * @domain: &enum drm_qda_domain
@@ -126,6 +127,7 @@ struct qda_device {
 	struct drm_device drm;
 	const struct qda_transport_ops *transport;
 	void *transport_priv;
+	struct rw_semaphore transport_lock;
 	const struct qda_soc *soc;
 	const char *name;
 	u32 domain;
@@ -193,6 +195,7 @@ struct qda_mapping {
  * @busy: in use
  * @kernel: the kernel makes it, not user space
  * @last: it ends the session
+ * @reserved: it is kept for that
  * @capacity: how many arguments there is room for
  * @payload: memory that the DSP sees; NULL once the session has left its bank
  * @payload_addr: its DMA address
@@ -221,6 +224,7 @@ struct qda_call {
 	bool busy;
 	bool kernel;
 	bool last;
+	bool reserved;
 	unsigned int capacity;
 	void *payload;
 	dma_addr_t payload_addr;
@@ -268,10 +272,12 @@ struct qda_range {
  * @qda: the DSP
  * @slot: room that it takes; NULL if it only serves to ask the DSP something
  * @node: in &qda_device.sessions
- * @orphan: the DSP has it, and only the end of the device drops it; protected
- *	by &qda_device.session_lock
+ * @orphan: the DSP has it, and only the end of that or of the device drops it;
+ *	protected by &qda_device.session_lock
+ * @ended: the DSP has said that it has ended it; protected by the same
  * @client_id: what the DSP calls it
  * @pd: protection domain that its calls go to
+ * @shared_pd: that does not end with it
  * @poll: replies may be in memory
  * @sending: held for reading while a call goes to the DSP; protects @ending, and is
  *	taken before @lock
@@ -298,8 +304,10 @@ struct qda_session {
 	struct qda_slot *slot;
 	struct list_head node;
 	bool orphan;
+	bool ended;
 	u32 client_id;
 	enum qda_pd pd;
+	bool shared_pd;
 	bool poll;
 
 	/* ending */
@@ -376,6 +384,7 @@ void qda_mapping_for_cpu(struct qda_session *session, struct qda_mapping *mappin
 #define QDA_INLINE(size)	ALIGN(size, QDA_ALIGN)
 
 /* qda_call.c */
+void qda_call_reserve(struct qda_session *session);
 struct qda_call *qda_call_get(struct qda_session *session, bool kernel, u32 module, u32 scalars,
 			      size_t inline_size);
 void qda_call_put(struct qda_call *call);
@@ -402,6 +411,7 @@ struct qda_session *qda_session_create(struct qda_device *qda,
 				       struct drm_qda_session_create *request,
 				       struct drm_gem_object *shell, const char *name);
 int qda_session_end(struct qda_session *session, s32 *result);
+void qda_session_ended(struct qda_session *session);
 int qda_capabilities(struct qda_device *qda);
 
 /* qda_range.c */

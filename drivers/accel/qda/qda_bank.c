@@ -60,11 +60,8 @@ struct qda_bank_alloc {
 	u64 dma_mask;
 };
 
-static void qda_bank_release(struct device *dev)
-{
-	of_node_put(dev->of_node);
-	kfree(container_of(to_bank(dev), struct qda_bank_alloc, bank));
-}
+/* qda_bus_release() frees what the device begins. */
+static_assert(!offsetof(struct qda_bank_alloc, bank.dev));
 
 static struct qda_bank *qda_bank_create(struct qda_device *qda, struct device *parent,
 					struct device_node *np)
@@ -83,7 +80,7 @@ static struct qda_bank *qda_bank_create(struct qda_device *qda, struct device *p
 	device_initialize(&bank->dev);
 	bank->dev.bus = &qda_bus_type;
 	bank->dev.parent = parent;
-	bank->dev.release = qda_bank_release;
+	bank->dev.release = qda_bus_release;
 	bank->dev.dma_parms = &alloc->dma_parms;
 	bank->dev.dma_mask = &alloc->dma_mask;
 	bank->dev.coherent_dma_mask = alloc->dma_mask;

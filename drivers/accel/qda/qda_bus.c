@@ -11,6 +11,7 @@
 #include <linux/iommu.h>
 #include <linux/of_device.h>
 #include <linux/qda_bus.h>
+#include <linux/slab.h>
 
 /* One kind of device, one driver. */
 static int qda_bus_match(struct device *dev, const struct device_driver *drv)
@@ -37,6 +38,20 @@ static void qda_bus_dma_cleanup(struct device *dev)
 {
 	iommu_device_unuse_default_domain(dev);
 }
+
+/**
+ * qda_bus_release() - release function of the devices on the bus
+ * @dev: the device, with which the memory begins that it lies in
+ *
+ * Built in too: the last reference to a device may go after the module that made it,
+ * as device links to its IOMMU are dropped by a worker.
+ */
+void qda_bus_release(struct device *dev)
+{
+	of_node_put(dev->of_node);
+	kfree(dev);
+}
+EXPORT_SYMBOL_GPL(qda_bus_release);
 
 const struct bus_type qda_bus_type = {
 	.name = "qda",

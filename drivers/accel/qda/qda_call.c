@@ -48,15 +48,15 @@ static struct qda_call *alloc_call(struct qda_session *session, size_t size)
 {
 	struct qda_call *call;
 
-	call = kzalloc_obj(*call);
+	call = kzalloc_obj(*call, GFP_KERNEL_ACCOUNT);
 	if (!call)
 		return NULL;
 	INIT_LIST_HEAD(&call->node);
 	call->session = session;
 	call->payload_size = PAGE_ALIGN(size);
 	call->capacity = (call->payload_size - sizeof(struct qda_wire_tail)) / QDA_WIRE_ARG;
-	call->args = kvzalloc_objs(*call->args, call->capacity);
-	call->mappings = kvzalloc_objs(*call->mappings, call->capacity);
+	call->args = kvzalloc_objs(*call->args, call->capacity, GFP_KERNEL_ACCOUNT);
+	call->mappings = kvzalloc_objs(*call->mappings, call->capacity, GFP_KERNEL_ACCOUNT);
 	if (call->args && call->mappings)
 		call->payload = dma_alloc_coherent(&session->bank->dev, call->payload_size,
 						   &call->payload_addr, GFP_KERNEL);
@@ -86,14 +86,38 @@ void qda_calls_free(struct qda_session *session)
 	}
 }
 
-static struct qda_call *find_call(struct qda_session *session, unsigned int nargs, size_t size)
+/**
+ * qda_call_reserve() - keep a call for the end of a session
+ * @session: the session, which has made no call yet but the one that began it
+ *
+ * Whatever its program takes after this, there is memory to end it.
+ */
+void qda_call_reserve(struct qda_session *session)
+{
+	struct qda_call *call;
+
+	guard(mutex)(&session->lock);
+	call = list_first_entry_or_null(&session->call_pool, struct qda_call, node);
+	if (call)
+		call->reserved = true;
+}
+
+static struct qda_call *find_call(struct qda_session *session, bool last, unsigned int nargs,
+				  size_t size)
 {
 	struct qda_call *call;
 
 	list_for_each_entry(call, &session->call_pool, node)
-		if (!call->busy && call->capacity >= nargs && call->payload_size >= size)
+		if (!call->busy && (!call->reserved || last) && call->capacity >= nargs &&
+		    call->payload_size >= size)
 			return call;
 	return NULL;
+}
+
+static bool is_last(bool kernel, u32 module, u32 scalars)
+{
+	return kernel && module == QDA_MODULE_PROCESS &&
+	       qda_scalars_method(scalars) == QDA_PROCESS_RELEASE;
 }
 
 /**
@@ -112,6 +136,7 @@ struct qda_call *qda_call_get(struct qda_session *session, bool kernel, u32 modu
 {
 	unsigned int nargs = qda_scalars_args(scalars);
 	size_t size = inline_start(nargs) + inline_size;
+	bool last = is_last(kernel, module, scalars);
 	struct qda_call *call;
 
 	guard(mutex)(&session->lock);
@@ -119,7 +144,7 @@ struct qda_call *qda_call_get(struct qda_session *session, bool kernel, u32 modu
 		return ERR_PTR(-EPIPE);
 	if (!kernel && session->ncalls >= qda_max_calls(session->qda))
 		return ERR_PTR(-EBUSY);
-	call = find_call(session, nargs, size);
+	call = find_call(session, last, nargs, size);
 	if (!call)
 		call = alloc_call(session, size);
 	if (!call)
@@ -129,7 +154,7 @@ struct qda_call *qda_call_get(struct qda_session *session, bool kernel, u32 modu
 	session->ncalls += !kernel;
 	call->busy = true;
 	call->kernel = kernel;
-	call->last = false;
+	call->last = last;
 	call->sent = false;
 	call->done = false;
 	call->abandoned = false;
@@ -252,21 +277,43 @@ void *qda_call_inline_arg(struct qda_call *call, unsigned int i, const void *dat
 	return call->payload + offset;
 }
 
+/*
+ * Synchronise arguments, of which each may be a large buffer, or all of them the
+ * same one: a caller that is killed need not wait for all.
+ */
+static int sync_args(struct qda_call *call, bool outputs,
+		     void (*sync)(struct qda_session *session, struct qda_mapping *mapping,
+				  u64 offset, u64 len))
+{
+	unsigned int i;
+
+	for (i = 0; i < call->nargs; i++) {
+		struct qda_mapping *mapping = call->mappings[i];
+
+		if (!mapping || (outputs && !qda_scalars_is_output(call->scalars, i)))
+			continue;
+		sync(call->session, mapping, call->args[i].addr - mapping->addr,
+		     call->args[i].len);
+		cond_resched();
+		if (fatal_signal_pending(current))
+			return -EINTR;
+	}
+	return 0;
+}
+
 /* Everything that the DSP shall see is in memory after this. */
 static int prepare(struct qda_call *call, struct qda_request *request)
 {
 	struct qda_session *session = call->session;
-	unsigned int i;
+	int ret;
 
 	guard(mutex)(&session->lock);
 	if (!session->bank)
 		return -EPIPE;
 	/* Outputs too: lines that the CPU writes back later must not undo what the DSP wrote. */
-	for (i = 0; i < call->nargs; i++)
-		if (call->mappings[i])
-			qda_mapping_for_device(session, call->mappings[i],
-					       call->args[i].addr - call->mappings[i]->addr,
-					       call->args[i].len);
+	ret = sync_args(call, false, qda_mapping_for_device);
+	if (ret)
+		return ret;
 	qda_payload_write(call->payload, call->scalars, call->args);
 	request->tid = cpu_to_le32(task_pid_nr(current));
 	request->module = cpu_to_le32(call->module);
@@ -304,15 +351,15 @@ static int add_call(struct qda_device *qda, struct qda_call *call)
  * @client_id: the session, or 0 for what the kernel asks for itself
  *
  * Return: 0; -EPIPE if the DSP is gone or the session about to end, -EBUSY if it
- * has too many calls, or what the transport returns, but never -ETIMEDOUT: the
- * DSP has no such call
+ * has too many calls, -EINTR if the caller is killed, or what the transport returns,
+ * but never -ETIMEDOUT: the DSP has no such call
  */
 int qda_call_send(struct qda_call *call, u32 client_id)
 {
 	struct qda_request request = { .client_id = cpu_to_le32(client_id) };
 	struct qda_session *session = call->session;
 	struct qda_device *qda = session->qda;
-	int ret, idx;
+	int ret;
 
 	guard(rwsem_read)(&session->sending);
 	if (session->ending && !call->last)
@@ -325,12 +372,13 @@ int qda_call_send(struct qda_call *call, u32 client_id)
 		return ret;
 	request.ctx = cpu_to_le64(call->ctx);
 
-	/* The transport goes when the device has been unplugged; so does the call. */
-	if (!drm_dev_enter(&qda->drm, &idx))
+	/* Not drm_dev_enter(): what it enters is all devices', and this may wait for the DSP. */
+	guard(rwsem_read)(&qda->transport_lock);
+	/* All calls have ended when the transport goes. */
+	if (!qda->transport)
 		return 0;
 	dma_wmb();
 	ret = qda->transport->send(qda, &request);
-	drm_dev_exit(idx);
 	if (!ret)
 		return 0;
 	scoped_guard(spinlock_irqsave, &qda->call_lock) {
@@ -338,7 +386,8 @@ int qda_call_send(struct qda_call *call, u32 client_id)
 			qda->calls[call->id] = NULL;
 		call->done = true;
 	}
-	return ret == -ETIMEDOUT ? -EAGAIN : ret;
+	/* Neither a timeout of the call nor a reason to make it again. */
+	return ret == -ETIMEDOUT || ret == -ERESTARTSYS ? -EAGAIN : ret;
 }
 
 /* The call is over. */
@@ -432,7 +481,6 @@ static long wait_polling(struct qda_call *call)
 int qda_call_wait(struct qda_call *call, bool interruptible)
 {
 	struct qda_session *session = call->session;
-	unsigned int i;
 
 	if (may_poll(call)) {
 		if (wait_polling(call) < 0)
@@ -450,12 +498,7 @@ int qda_call_wait(struct qda_call *call, bool interruptible)
 	guard(mutex)(&session->lock);
 	if (!session->bank)
 		return -EPIPE;
-	for (i = 0; i < call->nargs; i++)
-		if (call->mappings[i] && qda_scalars_is_output(call->scalars, i))
-			qda_mapping_for_cpu(session, call->mappings[i],
-					    call->args[i].addr - call->mappings[i]->addr,
-					    call->args[i].len);
-	return 0;
+	return sync_args(call, true, qda_mapping_for_cpu);
 }
 
 /**
@@ -530,13 +573,14 @@ static void reap(struct work_struct *work)
 	list_for_each_entry_safe(call, tmp, &calls, reap) {
 		/* The session has ended late. */
 		if (call->last && !call->error && !call->result)
-			qda_calls_end(call->session);
+			qda_session_ended(call->session);
 		recycle(call);
 	}
 }
 
 void qda_calls_init(struct qda_device *qda)
 {
+	init_rwsem(&qda->transport_lock);
 	spin_lock_init(&qda->call_lock);
 	INIT_LIST_HEAD(&qda->reap);
 	INIT_DELAYED_WORK(&qda->reap_work, reap);
@@ -547,7 +591,9 @@ void qda_calls_init(struct qda_device *qda)
  * @session: the session
  *
  * It should have replied to them. Those that were to be polled it may have not.
- * The kernel's own ran elsewhere, and may do so still.
+ * The kernel's own ran elsewhere, and may do so still. So may those in a domain
+ * that others use too: their callers go, and their memory stays until the DSP
+ * replies.
  */
 void qda_calls_end(struct qda_session *session)
 {
@@ -561,7 +607,10 @@ void qda_calls_end(struct qda_session *session)
 		if (!call || call->session != session || call->kernel)
 			continue;
 		call->error = -EPIPE;
-		end(qda, call);
+		if (!session->shared_pd)
+			end(qda, call);
+		else if (!call->abandoned)
+			complete(&call->ended);
 	}
 }
 

@@ -62,7 +62,7 @@ static void give_region_back(struct qda_device *qda)
 	struct device *dev = qda->drm.dev;
 	struct qda_heap *heap = &qda->heap;
 
-	if (!heap->pages)
+	if (!IS_ENABLED(CONFIG_DMA_CMA) || !heap->pages)
 		return;
 	cma_release(dev_get_cma_area(dev), heap->pages, heap->size >> PAGE_SHIFT);
 	of_reserved_mem_device_release(dev);

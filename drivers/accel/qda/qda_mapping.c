@@ -105,7 +105,7 @@ static struct qda_mapping *create(struct qda_session *session, struct drm_gem_ob
 	struct qda_mapping *mapping;
 	struct sg_table *sgt;
 
-	mapping = kzalloc_obj(*mapping);
+	mapping = kzalloc_obj(*mapping, GFP_KERNEL_ACCOUNT);
 	if (!mapping)
 		return ERR_PTR(-ENOMEM);
 	sgt = dmabuf ? map_import(mapping, dmabuf, bank) : map_native(obj, bank);

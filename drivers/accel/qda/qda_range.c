@@ -138,7 +138,7 @@ int qda_range_map(struct qda_session *session, struct drm_gem_object *obj, u32 h
 	ACQUIRE(mutex_intr, lock)(&session->range_lock);
 	if (ACQUIRE_ERR(mutex_intr, &lock))
 		return -EINTR;
-	range = kzalloc_obj(*range);
+	range = kzalloc_obj(*range, GFP_KERNEL_ACCOUNT);
 	if (!range)
 		return -ENOMEM;
 	range->heap = type == DRM_QDA_MAP_HEAP;

@@ -4,6 +4,7 @@
  * requests.
  */
 
+#include <linux/cleanup.h>
 #include <linux/module.h>
 #include <linux/of.h>
 #include <linux/rpmsg.h>
@@ -163,6 +164,8 @@ static void qda_rpmsg_remove(struct rpmsg_device *rpdev)
 
 	/* First let everybody go who waits for the DSP, so that nobody is waited for. */
 	qda_calls_kill(qda);
+	scoped_guard(rwsem_write, &qda->transport_lock)
+		qda->transport = NULL;
 	drm_dev_unplug(&qda->drm);
 	qda_sessions_detach(qda);
 	qda_banks_destroy(qda);

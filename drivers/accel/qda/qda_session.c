@@ -159,7 +159,6 @@ static int call_with_id(struct qda_session *session, unsigned int method, s32 *r
 			    QDA_INLINE(sizeof(client_id)));
 	if (IS_ERR(call))
 		return PTR_ERR(call);
-	call->last = method == QDA_PROCESS_RELEASE;
 	qda_call_inline_arg(call, 0, &client_id, sizeof(client_id));
 	ret = qda_call_kernel(call, result);
 	qda_call_put(call);
@@ -259,10 +258,28 @@ static void keep(struct qda_session *session)
 {
 	guard(mutex)(&session->qda->session_lock);
 	/* Nobody would drop it after the device is unplugged; nothing is mapped then. */
-	if (!session->bank || session->orphan)
+	if (!session->bank || session->orphan || session->ended)
 		return;
 	kref_get(&session->ref);
 	session->orphan = true;
+}
+
+/**
+ * qda_session_ended() - the DSP has ended a session, soon or late
+ * @session: the session; the caller still has a reference
+ */
+void qda_session_ended(struct qda_session *session)
+{
+	bool orphan;
+
+	qda_calls_end(session);
+	scoped_guard(mutex, &session->qda->session_lock) {
+		orphan = session->orphan;
+		session->orphan = false;
+		session->ended = true;
+	}
+	if (orphan)
+		qda_session_put(session);
 }
 
 /**
@@ -287,6 +304,7 @@ struct qda_session *qda_session_create(struct qda_device *qda,
 	if (IS_ERR(session))
 		return session;
 	session->poll = request->flags & DRM_QDA_SESSION_POLL;
+	session->shared_pd = request->kind != DRM_QDA_SESSION_USER;
 
 	switch (request->kind) {
 	case DRM_QDA_SESSION_USER:
@@ -305,8 +323,10 @@ struct qda_session *qda_session_create(struct qda_device *qda,
 		session->pd = QDA_PD_SENSORS;
 		ret = call_with_id(session, QDA_PROCESS_ATTACH, &request->result);
 	}
-	if (!ret)
+	if (!ret) {
+		qda_call_reserve(session);
 		return session;
+	}
 	/* The DSP may do it yet, and has the session for ever if it does so after this. */
 	if (ret == -ETIMEDOUT && qda_session_end(session, &ended))
 		keep(session);
@@ -340,7 +360,7 @@ int qda_session_end(struct qda_session *session, s32 *result)
 	} while (time_before(jiffies, end));
 	switch (ret) {
 	case 0:
-		qda_calls_end(session);
+		qda_session_ended(session);
 		return 0;
 	case -EREMOTEIO:
 	case -EPIPE:

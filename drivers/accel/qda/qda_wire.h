@@ -91,6 +91,7 @@ enum {
 /* Attributes, of which user space has none. */
 #define QDA_SCALARS_RESERVED	GENMASK(31, 29)
 
+static inline unsigned int qda_scalars_method(u32 scalars) { return scalars >> 24 & 0x1f; }
 static inline unsigned int qda_scalars_in(u32 scalars) { return scalars >> 16 & 0xff; }
 static inline unsigned int qda_scalars_out(u32 scalars) { return scalars >> 8 & 0xff; }
 

@@ -16,8 +16,9 @@
  * others. The driver never synchronises what was imported with the CPU's caches:
  * programs do, by DMA_BUF_IOCTL_SYNC. Where the DSP's DMA is not coherent, buffers of
  * DRM_IOCTL_QDA_GEM_CREATE are synchronised by DRM_IOCTL_QDA_INVOKE, for its arguments,
- * and by nothing else. There, import from a dma-buf heap what the DSP uses at other
- * times: what is mapped, handles that it keeps, and buffers of another DSP.
+ * by DRM_IOCTL_QDA_SESSION_CREATE, for its shell, and by nothing else. There, import
+ * from a dma-buf heap what the DSP uses at other times: what is mapped, handles that it
+ * keeps, and buffers of another DSP.
  */
 
 #ifndef _UAPI_QDA_ACCEL_H_
@@ -45,11 +46,12 @@ enum drm_qda_query_type {
 	/** @DRM_QDA_QUERY_DEVICE: &struct drm_qda_device */
 	DRM_QDA_QUERY_DEVICE = 0,
 	/**
-	 * @DRM_QDA_QUERY_CAPABILITIES: &struct drm_qda_capabilities. The DSP
-	 * is asked once after each start. EOPNOTSUPP if it does not answer such
-	 * questions, ETIMEDOUT if it does not answer at all, EREMOTEIO for
-	 * another error of its, EPIPE if it goes away, EBUSY if it has too many
-	 * calls. EINTR if a signal came while another program asked.
+	 * @DRM_QDA_QUERY_CAPABILITIES: &struct drm_qda_capabilities. A DSP
+	 * that has told them, or does not answer at all, is not asked again
+	 * before it restarts. EOPNOTSUPP if it says that it does not support the
+	 * question, ETIMEDOUT if it does not answer, EREMOTEIO for another error
+	 * of its, EPIPE if it goes away, EBUSY if it has too many calls. EINTR if
+	 * a signal came while another program asked.
 	 */
 	DRM_QDA_QUERY_CAPABILITIES = 1,
 };
@@ -170,12 +172,21 @@ enum drm_qda_session_kind {
 	DRM_QDA_SESSION_SENSORS = 3,
 };
 
-/* What a user domain is like; the other bits are reserved. */
+/*
+ * What a user domain is like; the other bits are reserved. The firmware decides what
+ * comes of each, and may refuse it: the kernel looks at UNSIGNED only.
+ */
+/* A debugger may attach to it. */
 #define DRM_QDA_SESSION_DEBUG		(1 << 0)
+/* It is stopped for a debugger before its program starts. */
 #define DRM_QDA_SESSION_PTRACE		(1 << 1)
+/* It loads modules that have no signature, and may do less: see the privileges below. */
 #define DRM_QDA_SESSION_UNSIGNED	(1 << 3)
+/* The DSP adapts its clocks to how often it is called. */
 #define DRM_QDA_SESSION_ADAPTIVE_QOS	(1 << 4)
+/* It belongs to the system, not to a program that the user installed. */
 #define DRM_QDA_SESSION_SYSTEM		(1 << 5)
+/* It asks for what the firmware keeps for privileged processes. */
 #define DRM_QDA_SESSION_PRIVILEGED	(1 << 6)
 
 /* Look for replies in memory for a while before sleeping; for user domains. */
@@ -226,7 +237,9 @@ struct drm_qda_session_create {
  * struct drm_qda_session_release - DRM_IOCTL_QDA_SESSION_RELEASE
  *
  * Ends the session, as closing the file does, which mappings of its buffers keep
- * open. Calls that are pending end with what the DSP answers, or with EPIPE.
+ * open. Calls that are pending end with what the DSP answers, or with EPIPE. Only user
+ * domains end with their session: elsewhere, what a call uses, and with it the
+ * session's room, stays until the DSP has answered it.
  * ENOTCONN if the file has none. Errors of the DSP are as for
  * DRM_IOCTL_QDA_SESSION_CREATE, and EBUSY if it has too many calls; the session
  * has ended all the same.
@@ -326,8 +339,8 @@ enum drm_qda_map_type {
  * type that does not exist, and a range that is empty, not of whole pages or
  * not within the buffer. EOPNOTSUPP for a buffer that cannot be mapped
  * contiguously. The DSP is asked for one at a time: EINTR if a signal comes while
- * this waits for another one, EBUSY if the DSP has left too many unanswered. Errors
- * of the DSP are as for DRM_IOCTL_QDA_SESSION_CREATE.
+ * this waits for another one, EBUSY once it has not answered too many of the session's
+ * within ten seconds. Errors of the DSP are as for DRM_IOCTL_QDA_SESSION_CREATE.
  */
 struct drm_qda_map {
 	/** @handle: the buffer */
