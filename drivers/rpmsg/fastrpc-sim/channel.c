@@ -100,6 +100,20 @@ static void park(struct sim_call *call)
 	call->parked = true;
 }
 
+/* The listener waits for its process to end: an end is seen here, or sees it parked. */
+static s32 listen(struct sim_call *call)
+{
+	struct sim_dsp *dsp = call->dsp;
+	struct sim_process *process;
+
+	guard(mutex)(&dsp->process_lock);
+	process = sim_find_process(dsp, call->client_id);
+	if (!process || process->pd != call->pd)
+		return SIM_EBADSTATE;
+	park(call);
+	return 0;
+}
+
 static s32 carry_out(struct sim_call *call)
 {
 	s32 ret = sim_load_args(call);
@@ -118,21 +132,31 @@ static s32 carry_out(struct sim_call *call)
 /* The call may be gone after it. */
 static void proceed(struct sim_call *call)
 {
+	struct sim_dsp *dsp = call->dsp;
+	s32 ret;
+
 	switch (call->step) {
 	case SIM_START:
 		if (sim_misbehave_early(call)) {
-			next_step(call, SIM_RUN, call->dsp->delay_ms);
+			next_step(call, SIM_RUN, dsp->delay_ms);
 			return;
 		}
 		fallthrough;
 	case SIM_RUN:
 		if (call->fault == SIM_CRASH)
-			schedule_work(&call->dsp->crash_work);
-		if (call->handle == SIM_HANDLE_LISTENER || call->fault >= SIM_SILENT) {
+			schedule_work(&dsp->crash_work);
+		if (call->fault >= SIM_SILENT) {
 			park(call);
 			return;
 		}
-		call->retval = carry_out(call);
+		if (call->handle == SIM_HANDLE_LISTENER) {
+			ret = listen(call);
+			if (!ret)
+				return;
+		} else {
+			ret = carry_out(call);
+		}
+		call->retval = ret;
 		if (call->delay_ms) {
 			next_step(call, SIM_ANSWER, call->delay_ms);
 			return;
@@ -171,11 +195,14 @@ static void work(struct work_struct *w)
  *
  * A call that a worker is about to carry out is left to the worker, which
  * finds that the process is gone.
+ *
+ * Return: whether there were any
  */
-void sim_end_calls(struct sim_dsp *dsp, u32 client_id, s32 retval)
+bool sim_end_calls(struct sim_dsp *dsp, u32 client_id, s32 retval)
 {
 	struct sim_call *call, *tmp;
 	LIST_HEAD(ended);
+	bool any;
 
 	scoped_guard(spinlock_irqsave, &dsp->lock) {
 		list_for_each_entry_safe(call, tmp, &dsp->calls, node)
@@ -183,12 +210,14 @@ void sim_end_calls(struct sim_dsp *dsp, u32 client_id, s32 retval)
 			    (call->parked || cancel_delayed_work(&call->work)))
 				list_move_tail(&call->node, &ended);
 	}
+	any = !list_empty(&ended);
 	list_for_each_entry_safe(call, tmp, &ended, node) {
 		/* What never answers does not do it now. */
 		if (call->fault < SIM_SILENT)
 			sim_deliver(dsp, call->ctx, retval, sizeof(struct sim_reply));
 		free_call(call);
 	}
+	return any;
 }
 
 static bool is_busy(struct sim_dsp *dsp, u32 client_id)
@@ -213,12 +242,16 @@ static bool is_busy(struct sim_dsp *dsp, u32 client_id)
  * @retval: the answer to its calls that wait for something
  *
  * Context: may sleep; not from a worker at a call of that process
+ * Return: whether there were any of these
  */
-void sim_finish_calls(struct sim_dsp *dsp, u32 client_id, s32 retval)
+bool sim_finish_calls(struct sim_dsp *dsp, u32 client_id, s32 retval)
 {
+	bool any = false;
+
 	/* What a worker was at may have begun to wait since. */
 	while (!wait_event_timeout(dsp->run_ended, !is_busy(dsp, client_id), HZ / 50))
-		sim_end_calls(dsp, client_id, retval);
+		any |= sim_end_calls(dsp, client_id, retval);
+	return any;
 }
 
 static struct sim_call *first_call(struct sim_dsp *dsp)

@@ -68,7 +68,8 @@ void sim_misbehave(struct sim_call *call)
 
 	if (call->fault == SIM_METADATA)
 		sim_corrupt_metadata(call);
-	if (call->fault == SIM_EXIT) {
+	/* What the kernel asks for itself is for no process. */
+	if (call->fault == SIM_EXIT && call->client_id) {
 		sim_end_process(dsp, call->client_id, SIM_EBADSTATE);
 		sim_deliver(dsp, SIM_CTX_PD_EXIT, 0, sizeof(struct sim_reply));
 		call->retval = SIM_EBADSTATE;

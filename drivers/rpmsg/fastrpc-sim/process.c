@@ -146,16 +146,21 @@ static s32 start_process(struct sim_call *call, u32 client_id)
  * @dsp: the DSP
  * @client_id: the process, which need not exist
  * @retval: what its pending calls are answered
+ *
+ * Return: whether there was such a process, or a call of it that waited
  */
-void sim_end_process(struct sim_dsp *dsp, u32 client_id, s32 retval)
+bool sim_end_process(struct sim_dsp *dsp, u32 client_id, s32 retval)
 {
-	scoped_guard(mutex, &dsp->process_lock) {
-		struct sim_process *process = sim_find_process(dsp, client_id);
+	struct sim_process *process;
+	bool ended;
 
+	scoped_guard(mutex, &dsp->process_lock) {
+		process = sim_find_process(dsp, client_id);
+		ended = process;
 		if (process)
 			free_process(process);
 	}
-	sim_end_calls(dsp, client_id, retval);
+	return sim_end_calls(dsp, client_id, retval) || ended;
 }
 
 /**
@@ -193,17 +198,25 @@ static s32 attach(struct sim_call *call)
 
 static s32 release(struct sim_call *call)
 {
+	struct sim_process *process;
 	u32 client_id;
 	s32 ret = read_client_id(call, &client_id);
+	bool ended;
 
 	if (ret)
 		return ret;
-	scoped_guard(mutex, &call->dsp->process_lock)
-		if (!sim_find_process(call->dsp, client_id))
+	/* The kernel's own calls, of which this is one, do not end. */
+	if (!client_id)
+		return SIM_EBADSTATE;
+	scoped_guard(mutex, &call->dsp->process_lock) {
+		process = sim_find_process(call->dsp, client_id);
+		if (process && process->pd != call->pd)
 			return SIM_EBADSTATE;
-	sim_end_process(call->dsp, client_id, SIM_EEXPIRED);
-	sim_finish_calls(call->dsp, client_id, SIM_EEXPIRED);
-	return 0;
+	}
+	/* A process that has exited may have left calls. */
+	ended = sim_end_process(call->dsp, client_id, SIM_EEXPIRED);
+	ended |= sim_finish_calls(call->dsp, client_id, SIM_EEXPIRED);
+	return ended ? 0 : SIM_EBADSTATE;
 }
 
 /* The process gets memory of the kernel's: all of it must be there. */

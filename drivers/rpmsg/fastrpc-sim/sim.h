@@ -286,8 +286,8 @@ extern atomic_t sim_channels;
 int sim_channel_start(struct sim_dsp *dsp);
 void sim_channel_stop(struct sim_dsp *dsp);
 void sim_deliver(struct sim_dsp *dsp, u64 ctx, s32 retval, int len);
-void sim_end_calls(struct sim_dsp *dsp, u32 client_id, s32 retval);
-void sim_finish_calls(struct sim_dsp *dsp, u32 client_id, s32 retval);
+bool sim_end_calls(struct sim_dsp *dsp, u32 client_id, s32 retval);
+bool sim_finish_calls(struct sim_dsp *dsp, u32 client_id, s32 retval);
 
 /* memory.c */
 s32 sim_read(struct sim_call *call, u64 addr, void *to, size_t len);
@@ -305,7 +305,7 @@ void sim_forget_banks(struct sim_dsp *dsp);
 struct sim_process *sim_find_process(struct sim_dsp *dsp, u32 client_id);
 u32 sim_stream(struct sim_call *call);
 s32 sim_manage_process(struct sim_call *call);
-void sim_end_process(struct sim_dsp *dsp, u32 client_id, s32 retval);
+bool sim_end_process(struct sim_dsp *dsp, u32 client_id, s32 retval);
 void sim_end_processes(struct sim_dsp *dsp);
 
 /* modules.c */
