@@ -81,23 +81,26 @@ void sim_misbehave(struct sim_call *call)
 		sim_deliver(dsp, call->ctx, call->retval, sizeof(struct sim_reply));
 }
 
+/* Each write is a line: a fault, and the number of a handle or nothing. */
 static ssize_t fault_write(struct file *file, const char __user *from, size_t len, loff_t *pos)
 {
 	struct sim_dsp *dsp = file->private_data;
 	u32 handle = SIM_ANY_HANDLE;
-	char line[32], name[16];
-	ssize_t n;
+	char line[32], *rest, *name;
 	int fault;
 
-	n = simple_write_to_buffer(line, sizeof(line) - 1, pos, from, len);
-	if (n != len)
-		return n < 0 ? n : -EINVAL;
-	line[n] = '\0';
-	if (sscanf(line, "%15s %u", name, &handle) < 1)
+	if (len >= sizeof(line))
 		return -EINVAL;
+	if (copy_from_user(line, from, len))
+		return -EFAULT;
+	line[len] = '\0';
+	rest = strim(line);
+	name = strsep(&rest, " \t");
 	fault = match_string(faults, ARRAY_SIZE(faults), name);
 	if (fault < 0)
 		return fault;
+	if (rest && kstrtou32(skip_spaces(rest), 0, &handle))
+		return -EINVAL;
 
 	guard(spinlock_irqsave)(&dsp->lock);
 	dsp->fault = fault;
