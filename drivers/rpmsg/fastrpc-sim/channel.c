@@ -120,6 +120,9 @@ static s32 carry_out(struct sim_call *call)
 
 	if (ret)
 		return ret;
+	/* From here on nothing but the caller has any use for it. */
+	if (call->fault == SIM_METADATA)
+		sim_corrupt_metadata(call);
 	switch (call->handle) {
 	case SIM_HANDLE_PROCESS:
 	case SIM_HANDLE_UTILITIES:

@@ -19,13 +19,15 @@
 
 #include "sim.h"
 
+#define SIM_FDLIST	16
+
 /*
  * The payload of a call with n arguments: n of sim_wire_arg, n of sim_wire_list,
  * n of sim_wire_page, then this. What does not lie in a buffer of its own
  * follows.
  */
 struct sim_wire_tail {
-	__le64 fdlist[16];
+	__le64 fdlist[SIM_FDLIST];
 	__le32 crc[64];
 	__le32 poll;
 };
@@ -54,8 +56,9 @@ struct sim_wire_page {
 	__le64 size;
 };
 
-#define SIM_WIRE_ARG	(sizeof(struct sim_wire_arg) + sizeof(struct sim_wire_list) + \
-			 sizeof(struct sim_wire_page))
+/* What says where an argument lies, and all that says something of it */
+#define SIM_WIRE_PLACE	(sizeof(struct sim_wire_list) + sizeof(struct sim_wire_page))
+#define SIM_WIRE_ARG	(sizeof(struct sim_wire_arg) + SIM_WIRE_PLACE)
 #define SIM_POLL	0xdecaf
 
 /* Banks are children of the channel, whatever bus they are on. */
@@ -319,8 +322,25 @@ s32 sim_write_poll_word(struct sim_call *call)
 }
 
 /**
- * sim_corrupt_metadata() - rewrite all that says where a call's arguments are
+ * sim_list_handles() - tell the kernel to drop the maps of a call's handles
  * @call: the call
+ *
+ * Return: 0, or an error
+ */
+s32 sim_list_handles(struct sim_call *call)
+{
+	__le64 fdlist[SIM_FDLIST] = {};
+	unsigned int i;
+
+	for (i = 0; i < SIM_FDLIST && call->nbufs + i < call->nargs; i++)
+		fdlist[i] = cpu_to_le64(call->args[call->nbufs + i].fd);
+	return sim_write(call, tail(call) + offsetof(struct sim_wire_tail, fdlist),
+			 fdlist, sizeof(fdlist));
+}
+
+/**
+ * sim_corrupt_metadata() - rewrite all that says where a call's arguments are
+ * @call: the call, whose arguments have been loaded
  *
  * A kernel that reads any of it back would copy from where it should not.
  */
@@ -332,9 +352,13 @@ void sim_corrupt_metadata(struct sim_call *call)
 		.buf.len = cpu_to_le64(SZ_64K),
 	};
 	unsigned int i;
+	u64 addr;
 
+	memset(&junk, 0x55, sizeof(junk));
 	for (i = 0; i < call->nargs; i++)
 		sim_write(call, call->addr + i * sizeof(arg), &arg, sizeof(arg));
-	memset(&junk, 0x55, sizeof(junk));
+	/* The lists and the pages */
+	for (addr = call->addr + i * sizeof(arg); addr < tail(call); addr += SIM_WIRE_PLACE)
+		sim_write(call, addr, &junk, SIM_WIRE_PLACE);
 	sim_write(call, tail(call), &junk, sizeof(junk));
 }

@@ -48,17 +48,17 @@ static s32 echo(struct sim_call *call, unsigned int method)
 	return ret;
 }
 
-/* Method 2: the same for handles. */
+/* Method 2: the same for handles; method 3 also has the kernel drop their maps. */
 static s32 copy_handles(struct sim_call *call, unsigned int method)
 {
 	unsigned int nin = (call->sc >> 4) & 0xf, nout = call->sc & 0xf, i;
 	s32 ret = 0;
 
-	if (method != 2)
+	if (method != 2 && method != 3)
 		return SIM_EUNSUPPORTED;
 	for (i = call->nbufs; !ret && i < call->nbufs + min(nin, nout); i++)
 		ret = copy(call, nin + i, i, min(call->args[i].len, call->args[nin + i].len));
-	return ret;
+	return ret || method == 2 ? ret : sim_list_handles(call);
 }
 
 /* Method 2: the sum of a vector, s64; method 3: the largest of it, s32. */

@@ -297,6 +297,7 @@ s32 sim_read_arg(struct sim_call *call, unsigned int i, u64 offset, void *to, si
 s32 sim_write_arg(struct sim_call *call, unsigned int i, u64 offset, const void *from,
 		  size_t len);
 s32 sim_write_poll_word(struct sim_call *call);
+s32 sim_list_handles(struct sim_call *call);
 void sim_corrupt_metadata(struct sim_call *call);
 void sim_expect_banks(struct sim_dsp *dsp, struct device *parent);
 void sim_forget_banks(struct sim_dsp *dsp);
