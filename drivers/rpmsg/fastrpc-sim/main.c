@@ -69,7 +69,11 @@ static int start(void)
 	return 0;
 }
 
-/* Returns when no driver holds a channel any more: its release function is ours. */
+/*
+ * Returns when no driver holds a channel any more: its release function is ours.
+ * The few instructions with which that returns after its wake-up may still be
+ * ahead then, as with any release function that a module's exit waits for.
+ */
 static void stop(void)
 {
 	struct sim_dsp *dsp;
@@ -79,7 +83,8 @@ static void stop(void)
 		guard(mutex)(&dsp->state_lock);
 		sim_channel_stop(dsp);
 	}
-	wait_var_event(&sim_channels, !atomic_read(&sim_channels));
+	/* For as long as files are open, which is no task that hangs. */
+	___wait_var_event(&sim_channels, !atomic_read(&sim_channels), TASK_IDLE, 0, 0, schedule());
 }
 
 static int __init sim_init(void)

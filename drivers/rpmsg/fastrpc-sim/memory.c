@@ -207,6 +207,7 @@ static s32 parse_buffer(const struct sim_wire_arg *wire, const struct sim_wire_l
 {
 	u32 pgidx = le32_to_cpu(list->pgidx);
 	u64 offset = offset_in_page(le64_to_cpu(wire->buf.pv));
+	u64 size;
 
 	arg->len = le64_to_cpu(wire->buf.len);
 	arg->fd = -1;
@@ -215,7 +216,8 @@ static s32 parse_buffer(const struct sim_wire_arg *wire, const struct sim_wire_l
 	if (le32_to_cpu(list->num) != 1 || pgidx >= nargs)
 		return SIM_EBADPARM;
 	arg->addr = le64_to_cpu(pages[pgidx].addr) + offset;
-	return arg->len > le64_to_cpu(pages[pgidx].size) - offset ? SIM_EBADPARM : 0;
+	size = le64_to_cpu(pages[pgidx].size);
+	return offset > size || arg->len > size - offset ? SIM_EBADPARM : 0;
 }
 
 static s32 parse_handle(const struct sim_wire_arg *wire, const struct sim_wire_list *list,
@@ -317,6 +319,8 @@ s32 sim_write_poll_word(struct sim_call *call)
 {
 	__le32 done = cpu_to_le32(SIM_POLL);
 
+	/* Who sees it reads what the call has written. */
+	dma_wmb();
 	return sim_write(call, tail(call) + offsetof(struct sim_wire_tail, poll),
 			 &done, sizeof(done));
 }

@@ -301,9 +301,12 @@ static s32 new_map(struct sim_call *call, u32 client_id, s32 fd, const struct si
 	process = sim_find_process(call->dsp, client_id);
 	if (!process || process->pd != call->pd)
 		return SIM_EBADSTATE;
+	if (process->nmaps == SIM_MAX_MAPS)
+		return SIM_ENOMEMORY;
 	map = kzalloc_obj(*map);
 	if (!map)
 		return SIM_ENOMEMORY;
+	process->nmaps++;
 	map->va = process->next_va;
 	map->addr = le64_to_cpu(page->addr);
 	map->size = le64_to_cpu(page->size);
@@ -344,6 +347,7 @@ static s32 remove_map(struct sim_call *call, u32 client_id, s32 fd, u64 va, u64 
 			continue;
 		list_del(&map->node);
 		kfree(map);
+		process->nmaps--;
 		return 0;
 	}
 	return SIM_EBADPARM;

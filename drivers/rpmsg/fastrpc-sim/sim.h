@@ -19,6 +19,7 @@
 
 #define SIM_MAX_BANKS		8
 #define SIM_MAX_MODULES		8
+#define SIM_MAX_MAPS		256
 
 /*
  * What goes over the channel, as drivers/misc/fastrpc.c has it: a request, and
@@ -264,6 +265,7 @@ struct sim_map {
  * @stream: number of the stream that it reaches memory by
  * @next_va: where the next mapping goes
  * @maps: &struct sim_map
+ * @nmaps: how many, %SIM_MAX_MAPS at most
  * @opened: how often each module is open
  */
 struct sim_process {
@@ -273,6 +275,7 @@ struct sim_process {
 	u32 stream;
 	u64 next_va;
 	struct list_head maps;
+	unsigned int nmaps;
 	unsigned int opened[SIM_MAX_MODULES];
 };
 
