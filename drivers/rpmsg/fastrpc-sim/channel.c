@@ -75,12 +75,14 @@ static bool claim(struct sim_call *call)
 	return true;
 }
 
-static void answer(struct sim_call *call)
+/* The call is over, with a reply to it or without one. */
+static void end(struct sim_call *call, bool reply)
 {
 	if (!claim(call))
 		return;
 	atomic64_add(ktime_get_ns() - call->taken, &call->dsp->busy_ns);
-	sim_misbehave(call);
+	if (reply)
+		sim_reply(call);
 	free_call(call);
 }
 
@@ -166,7 +168,16 @@ static void proceed(struct sim_call *call)
 		}
 		fallthrough;
 	case SIM_ANSWER:
-		answer(call);
+		/* The poll word may be the answer; who sees that may free the payload. */
+		if (!sim_misbehave(call))
+			end(call, true);
+		else if (dsp->poll_reply)
+			next_step(call, SIM_REPLY, dsp->delay_ms);
+		else
+			end(call, false);
+		return;
+	case SIM_REPLY:
+		end(call, true);
 	}
 }
 

@@ -59,10 +59,12 @@ static bool polled(struct sim_call *call)
 }
 
 /**
- * sim_misbehave() - reply to a call, more or less
- * @call: the call, which has been carried out and is on no list
+ * sim_misbehave() - misbehave when a call has been carried out
+ * @call: the call
+ *
+ * Return: whether the poll word has told the caller that the call is done
  */
-void sim_misbehave(struct sim_call *call)
+bool sim_misbehave(struct sim_call *call)
 {
 	struct sim_dsp *dsp = call->dsp;
 
@@ -74,8 +76,17 @@ void sim_misbehave(struct sim_call *call)
 		sim_deliver(dsp, SIM_CTX_PD_EXIT, 0, sizeof(struct sim_reply));
 		call->retval = SIM_EBADSTATE;
 	}
-	if (polled(call) && !sim_write_poll_word(call))
-		return;
+	return polled(call) && !sim_write_poll_word(call);
+}
+
+/**
+ * sim_reply() - reply to a call
+ * @call: the call, which is on no list
+ */
+void sim_reply(struct sim_call *call)
+{
+	struct sim_dsp *dsp = call->dsp;
+
 	sim_deliver(dsp, call->ctx, call->retval, sizeof(struct sim_reply));
 	if (call->fault == SIM_DUPLICATE)
 		sim_deliver(dsp, call->ctx, call->retval, sizeof(struct sim_reply));
@@ -166,21 +177,23 @@ DEFINE_DEBUGFS_ATTRIBUTE(busy_fops, busy_get, NULL, "%llu\n");
 
 /**
  * sim_debugfs_create() - make the DSP's files
- * @dsp: the DSP; sets its &sim_dsp.debugfs
+ * @dsp: the DSP
  * @parent: the module's folder
  */
 void sim_debugfs_create(struct sim_dsp *dsp, struct dentry *parent)
 {
-	dsp->debugfs = debugfs_create_dir(dsp->label, parent);
-	debugfs_create_file_unsafe("online", 0600, dsp->debugfs, dsp, &state_fops);
-	debugfs_create_file("misbehave", 0200, dsp->debugfs, dsp, &fault_fops);
-	debugfs_create_u32("delay_ms", 0600, dsp->debugfs, &dsp->delay_ms);
-	debugfs_create_bool("poll", 0600, dsp->debugfs, &dsp->poll);
-	debugfs_create_bool("no_capabilities", 0600, dsp->debugfs, &dsp->no_capabilities);
-	debugfs_create_atomic_t("outside", 0400, dsp->debugfs, &dsp->outside);
-	debugfs_create_x64("heap_address", 0400, dsp->debugfs, &dsp->heap_address);
-	debugfs_create_u64("heap_size", 0400, dsp->debugfs, &dsp->heap_size);
-	debugfs_create_file_unsafe("busy_ns", 0400, dsp->debugfs, dsp, &busy_fops);
-	debugfs_create_file_unsafe("calls", 0400, dsp->debugfs, dsp, &calls_fops);
-	debugfs_create_file_unsafe("processes", 0400, dsp->debugfs, dsp, &processes_fops);
+	struct dentry *dir = debugfs_create_dir(dsp->label, parent);
+
+	debugfs_create_file_unsafe("online", 0600, dir, dsp, &state_fops);
+	debugfs_create_file("misbehave", 0200, dir, dsp, &fault_fops);
+	debugfs_create_u32("delay_ms", 0600, dir, &dsp->delay_ms);
+	debugfs_create_bool("poll", 0600, dir, &dsp->poll);
+	debugfs_create_bool("poll_reply", 0600, dir, &dsp->poll_reply);
+	debugfs_create_bool("no_capabilities", 0600, dir, &dsp->no_capabilities);
+	debugfs_create_atomic_t("outside", 0400, dir, &dsp->outside);
+	debugfs_create_x64("heap_address", 0400, dir, &dsp->heap_address);
+	debugfs_create_u64("heap_size", 0400, dir, &dsp->heap_size);
+	debugfs_create_file_unsafe("busy_ns", 0400, dir, dsp, &busy_fops);
+	debugfs_create_file_unsafe("calls", 0400, dir, dsp, &calls_fops);
+	debugfs_create_file_unsafe("processes", 0400, dir, dsp, &processes_fops);
 }

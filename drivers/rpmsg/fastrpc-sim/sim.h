@@ -134,8 +134,8 @@ struct sim_bank {
  *	loaded: from the request to the reply
  * @delay_ms: how late a late reply is
  * @poll: calls of user modules are answered in the poll word, not by a reply
+ * @poll_reply: a reply follows all the same, @delay_ms later
  * @no_capabilities: the query for capabilities is not supported
- * @debugfs: its folder
  */
 struct sim_dsp {
 	const char *label;
@@ -177,8 +177,8 @@ struct sim_dsp {
 	atomic64_t busy_ns;
 	u32 delay_ms;
 	bool poll;
+	bool poll_reply;
 	bool no_capabilities;
-	struct dentry *debugfs;
 };
 
 #define SIM_ANY_HANDLE		U32_MAX
@@ -221,7 +221,7 @@ struct sim_call {
 	struct list_head node;
 	struct sim_dsp *dsp;
 	struct delayed_work work;
-	enum { SIM_START, SIM_RUN, SIM_ANSWER } step;
+	enum { SIM_START, SIM_RUN, SIM_ANSWER, SIM_REPLY } step;
 	bool parked;
 	enum sim_fault fault;
 
@@ -316,8 +316,9 @@ void sim_end_processes(struct sim_dsp *dsp);
 s32 sim_invoke_module(struct sim_call *call);
 
 /* misbehave.c */
-void sim_misbehave(struct sim_call *call);
 bool sim_misbehave_early(struct sim_call *call);
+bool sim_misbehave(struct sim_call *call);
+void sim_reply(struct sim_call *call);
 void sim_debugfs_create(struct sim_dsp *dsp, struct dentry *parent);
 
 /* main.c */
