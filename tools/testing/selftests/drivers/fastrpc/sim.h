@@ -8,6 +8,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <glob.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,6 +24,7 @@
 
 #define SIM_ERROR(aee)		((int)(0x80000400 + (aee)))
 #define SIM_EFAILED		SIM_ERROR(1)
+#define SIM_ENOMEMORY		SIM_ERROR(2)
 #define SIM_EUNABLETOLOAD	SIM_ERROR(6)
 #define SIM_EEXPIRED		SIM_ERROR(12)
 #define SIM_EBADSTATE		SIM_ERROR(13)
@@ -34,6 +36,9 @@
 
 /* Sessions of a DSP: one a bank, two in the last. */
 #define SIM_SESSIONS		5
+
+/* Mappings that a session can have. */
+#define SIM_MAPS		256
 
 /* Scalars: method, input and output buffers, input and output handles. */
 #define SIM_SC(method, in, out, hin, hout) \
@@ -82,11 +87,31 @@ static inline long sim_wait_count(const char *dsp, const char *file, long count)
 	return sim_count(dsp, file);
 }
 
+/* The region that the module was told of: a node's name, or "(null)". */
+static inline void sim_heap(char name[64])
+{
+	FILE *f = fopen("/sys/module/fastrpc_sim/parameters/heap", "r");
+
+	if (!f || fscanf(f, "%63s", name) != 1)
+		strcpy(name, "(null)");
+	if (f)
+		fclose(f);
+}
+
+/* Whether the module was told of a region. */
+static inline int sim_has_heap(void)
+{
+	char name[64];
+
+	sim_heap(name);
+	return strcmp(name, "(null)");
+}
+
 /* Whether the DSP has been given the region that the module was told of. */
 static inline int sim_heap_is_right(const char *dsp)
 {
 	unsigned long long address = 0, start;
-	char path[128], name[64] = "";
+	char path[128], name[64];
 	struct dirent *entry;
 	int right = 0;
 	FILE *f;
@@ -99,12 +124,7 @@ static inline int sim_heap_is_right(const char *dsp)
 			address = 0;
 		fclose(f);
 	}
-	f = fopen("/sys/module/fastrpc_sim/parameters/heap", "r");
-	if (f) {
-		if (fscanf(f, "%63s", name) != 1)
-			name[0] = '\0';
-		fclose(f);
-	}
+	sim_heap(name);
 	dir = opendir("/proc/device-tree/reserved-memory");
 	while (dir && (entry = readdir(dir))) {
 		if (sscanf(entry->d_name, "%*[^@]@%llx", &start) == 1 && start == address &&
@@ -166,8 +186,8 @@ static inline int sim_group_is_identity(const char *group)
 	return !strcmp(type, "identity\n");
 }
 
-/* How many IOMMU groups that translate have a context bank in them. */
-static inline int sim_groups(void)
+/* How many IOMMU groups, of identity domains or not, have a context bank in them. */
+static inline int sim_groups_of(int identity)
 {
 	int groups = 0, n;
 	struct dirent *entry;
@@ -178,7 +198,7 @@ static inline int sim_groups(void)
 	if (!dir)
 		return 0;
 	while ((entry = readdir(dir))) {
-		if (entry->d_name[0] == '.' || sim_group_is_identity(entry->d_name))
+		if (entry->d_name[0] == '.' || sim_group_is_identity(entry->d_name) != identity)
 			continue;
 		snprintf(path, sizeof(path), "/sys/kernel/iommu_groups/%s/devices", entry->d_name);
 		devices = opendir(path);
@@ -190,6 +210,23 @@ static inline int sim_groups(void)
 	}
 	closedir(dir);
 	return groups;
+}
+
+/* How many of those that translate. */
+static inline int sim_groups(void)
+{
+	return sim_groups_of(0);
+}
+
+/* Whether banks must have translation: there is an SMMU, and nobody asked for passthrough. */
+static inline int sim_has_iommu(void)
+{
+	glob_t found;
+	int ret = glob("/sys/bus/platform/drivers/arm-smmu-v3/*/of_node", 0, NULL, &found);
+
+	if (!ret)
+		globfree(&found);
+	return !ret && !sim_groups_of(1);
 }
 
 #endif
