@@ -190,16 +190,10 @@ static const struct vfio_pci_device_ops test_pci_ops = {
 	.get_dmabuf_phys = vfio_pci_core_get_dmabuf_phys,
 };
 
-/*
- * A DMABUF of a device that is none: it is mapped, but nothing is accessed.
- * test_unexport() has to be called.
- */
-static struct vfio_pci_dma_buf *test_export(struct kunit *test,
-					    unsigned long pfn,
-					    unsigned long nr_pages)
+/* A device that is none: what it exports is mapped, but nothing is accessed. */
+static struct vfio_pci_core_device *test_device(struct kunit *test)
 {
 	struct vfio_pci_core_device *vdev;
-	struct vfio_pci_dma_buf *priv;
 
 	vdev = kunit_kzalloc(test, sizeof(*vdev), GFP_KERNEL);
 	KUNIT_ASSERT_NOT_NULL(test, vdev);
@@ -212,10 +206,21 @@ static struct vfio_pci_dma_buf *test_export(struct kunit *test,
 	vdev->vconfig = kunit_kzalloc(test, PCI_STD_HEADER_SIZEOF, GFP_KERNEL);
 	KUNIT_ASSERT_NOT_NULL(test, vdev->vconfig);
 	vdev->vdev.device.init_name = "vfio";
-	refcount_set(&vdev->vdev.refcount, 2);
+	refcount_set(&vdev->vdev.refcount, 1);
 	init_rwsem(&vdev->memory_lock);
 	mutex_init(&vdev->dmabufs_lock);
 	INIT_LIST_HEAD(&vdev->dmabufs);
+
+	return vdev;
+}
+
+/* A DMABUF, for which test_unexport() has to be called */
+static struct vfio_pci_dma_buf *test_export_of(struct kunit *test,
+					       struct vfio_pci_core_device *vdev,
+					       unsigned long pfn,
+					       unsigned long nr_pages)
+{
+	struct vfio_pci_dma_buf *priv;
 
 	priv = vfio_pci_dma_buf_alloc(vdev, 1);
 	KUNIT_ASSERT_NOT_NULL(test, priv);
@@ -227,8 +232,16 @@ static struct vfio_pci_dma_buf *test_export(struct kunit *test,
 		vfio_pci_dma_buf_free(priv);
 		KUNIT_FAIL_AND_ABORT(test, "no DMABUF");
 	}
+	refcount_inc(&vdev->vdev.refcount);
 
 	return priv;
+}
+
+static struct vfio_pci_dma_buf *test_export(struct kunit *test,
+					    unsigned long pfn,
+					    unsigned long nr_pages)
+{
+	return test_export_of(test, test_device(test), pfn, nr_pages);
 }
 
 static void test_unexport(struct vfio_pci_dma_buf *priv)
@@ -262,12 +275,15 @@ static unsigned long test_mmap(struct kunit *test, struct vfio_pci_dma_buf *priv
 			     PROT_READ | PROT_WRITE, MAP_SHARED, 0);
 }
 
+typedef int test_feature_fn(struct vfio_pci_core_device *vdev, u32 flags,
+			    void __user *arg, size_t argsz);
+
 /* As user space sets it, by a descriptor and from its memory */
-static int test_set_memattr(struct kunit *test, struct vfio_pci_dma_buf *priv,
-			    u32 memattr)
+static int test_set_feature(struct kunit *test, struct vfio_pci_dma_buf *priv,
+			    test_feature_fn *feature, u32 value)
 {
-	struct vfio_device_feature_dma_buf_memattr arg = { .memattr = memattr };
-	const u32 set = VFIO_DEVICE_FEATURE_SET;
+	/* That of a revocation looks the same. */
+	struct vfio_device_feature_dma_buf_memattr arg = { .memattr = value };
 	void __user *uarg;
 	int ret = -EFAULT;
 
@@ -280,44 +296,143 @@ static int test_set_memattr(struct kunit *test, struct vfio_pci_dma_buf *priv,
 					    PROT_READ | PROT_WRITE,
 					    MAP_ANONYMOUS | MAP_PRIVATE, 0);
 	if (!copy_to_user(uarg, &arg, sizeof(arg)))
-		ret = vfio_pci_core_feature_dma_buf_memattr(priv->vdev, set,
-							    uarg, sizeof(arg));
+		ret = feature(priv->vdev, VFIO_DEVICE_FEATURE_SET, uarg, sizeof(arg));
 	close_fd(arg.dmabuf_fd);
 	return ret;
 }
 
-/* Only what is mapped later is write-combining, and a zap does not change that. */
+static int test_set_memattr(struct kunit *test, struct vfio_pci_dma_buf *priv,
+			    u32 memattr)
+{
+	return test_set_feature(test, priv,
+				vfio_pci_core_feature_dma_buf_memattr, memattr);
+}
+
+static int test_revoke(struct kunit *test, struct vfio_pci_dma_buf *priv)
+{
+	return test_set_feature(test, priv,
+				vfio_pci_core_feature_dma_buf_revoke, 0);
+}
+
+/*
+ * Only what is mapped later is write-combining, and a zap does not change that. x86
+ * has its own idea of the memory type of a PFN, so there it cannot be asked for.
+ */
 static void vfio_pci_dma_buf_memattr(struct kunit *test)
 {
-	struct follow_pfnmap_args nc = {}, wc = {}, again = {};
-	unsigned long nc_addr, wc_addr;
+	struct follow_pfnmap_args nc = {}, wc = {}, again = {}, back = {};
+	unsigned long nc_addr, wc_addr, back_addr;
 	struct vfio_pci_dma_buf *priv;
 
-	if (!vfio_pci_can_write_combine())
+	if (!vfio_pci_can_write_combine() && !IS_ENABLED(CONFIG_X86))
 		kunit_skip(test, "no write combining here");
 
 	KUNIT_ASSERT_EQ(test, kunit_attach_mm(), 0);
 	priv = test_export(test, BAR_PFN + 5, 1);
 	nc_addr = test_mmap(test, priv);
 	test_fault(test, nc_addr, &nc);
-	KUNIT_EXPECT_EQ(test, 0,
+	KUNIT_EXPECT_EQ(test, IS_ENABLED(CONFIG_X86) ? -EOPNOTSUPP : 0,
 			test_set_memattr(test, priv, VFIO_DMA_BUF_MEMATTR_WC));
+	priv->write_combine = true;
 	wc_addr = test_mmap(test, priv);
 	test_fault(test, wc_addr, &wc);
+	KUNIT_EXPECT_EQ(test, 0,
+			test_set_memattr(test, priv, VFIO_DMA_BUF_MEMATTR_NC));
+	back_addr = test_mmap(test, priv);
+	test_fault(test, back_addr, &back);
 	unmap_mapping_range(priv->inode->i_mapping, 0, 0, true);
 	test_fault(test, nc_addr, &again);
 	KUNIT_EXPECT_EQ(test, vm_munmap(nc_addr, priv->size), 0);
 	KUNIT_EXPECT_EQ(test, vm_munmap(wc_addr, priv->size), 0);
+	KUNIT_EXPECT_EQ(test, vm_munmap(back_addr, priv->size), 0);
 	test_unexport(priv);
 
 	KUNIT_EXPECT_EQ(test, nc.pfn, BAR_PFN + 5);
 	KUNIT_EXPECT_EQ(test, wc.pfn, BAR_PFN + 5);
 	KUNIT_EXPECT_EQ(test, pgprot_val(nc.pgprot),
 			pgprot_val(pgprot_noncached(nc.pgprot)));
+	KUNIT_EXPECT_EQ(test, pgprot_val(again.pgprot), pgprot_val(nc.pgprot));
+	KUNIT_EXPECT_EQ(test, pgprot_val(back.pgprot), pgprot_val(nc.pgprot));
+	if (IS_ENABLED(CONFIG_X86)) {
+		KUNIT_EXPECT_EQ(test, pgprot_val(wc.pgprot), pgprot_val(nc.pgprot));
+		return;
+	}
 	KUNIT_EXPECT_EQ(test, pgprot_val(wc.pgprot),
 			pgprot_val(pgprot_writecombine(wc.pgprot)));
 	KUNIT_EXPECT_NE(test, pgprot_val(nc.pgprot), pgprot_val(wc.pgprot));
-	KUNIT_EXPECT_EQ(test, pgprot_val(again.pgprot), pgprot_val(nc.pgprot));
+}
+
+/* What an entry of @size bytes can map is mapped by one, by the first access. */
+static void __maybe_unused test_huge_entry(struct kunit *test, unsigned long size)
+{
+	unsigned long addr = 8 * size;	/* aligned, and free: nothing is mapped yet */
+	struct follow_pfnmap_args found = {};
+	struct vfio_pci_dma_buf *priv;
+
+	KUNIT_ASSERT_EQ(test, kunit_attach_mm(), 0);
+	priv = test_export(test, BAR_PFN, size >> PAGE_SHIFT);
+	KUNIT_EXPECT_EQ(test, addr,
+			kunit_vm_mmap(test, priv->dmabuf->file, addr, size,
+				      PROT_READ | PROT_WRITE,
+				      MAP_SHARED | MAP_FIXED, 0));
+	/* As by MADV_HUGEPAGE, which some configurations want */
+	mmap_write_lock(current->mm);
+	vm_flags_set(vma_lookup(current->mm, addr), VM_HUGEPAGE);
+	mmap_write_unlock(current->mm);
+	test_fault(test, addr + 5 * PAGE_SIZE, &found);
+	KUNIT_EXPECT_EQ(test, found.pfn, BAR_PFN + 5);
+	KUNIT_EXPECT_EQ(test, found.addr_mask, ~(size - 1));
+	KUNIT_EXPECT_EQ(test, vm_munmap(addr, size), 0);
+	test_unexport(priv);
+}
+
+static void vfio_pci_dma_buf_pmd_entry(struct kunit *test)
+{
+#ifdef CONFIG_ARCH_SUPPORTS_PMD_PFNMAP
+	test_huge_entry(test, PMD_SIZE);
+#else
+	kunit_skip(test, "PMDs do not map PFNs here");
+#endif
+}
+
+static void vfio_pci_dma_buf_pud_entry(struct kunit *test)
+{
+#ifdef CONFIG_ARCH_SUPPORTS_PUD_PFNMAP
+	test_huge_entry(test, PUD_SIZE);
+#else
+	kunit_skip(test, "PUDs do not map PFNs here");
+#endif
+}
+
+/* The CPU may only map what lies in the BAR. */
+static void vfio_pci_dma_buf_in_bar(struct kunit *test)
+{
+	static const struct {
+		struct page_range ranges[2];
+		bool is_bar;
+	} cases[] = {
+		{ { { BAR_PFN, 4 }, { BAR_PFN, 1 } }, true },
+		{ { { BAR_PFN + 3, 1 }, { BAR_PFN, 1 } }, true },
+		{ { { BAR_PFN - 1, 1 }, { BAR_PFN + 1, 1 } }, false },
+		{ { { BAR_PFN - 1, 2 }, { BAR_PFN, 1 } }, false },
+		{ { { BAR_PFN + 3, 2 }, { BAR_PFN, 1 } }, false },
+		{ { { BAR_PFN, 1 }, { BAR_PFN + 4, 1 } }, false },
+	};
+	struct vfio_pci_core_device *vdev = test_device(test);
+	struct vfio_pci_dma_buf *priv;
+	int i;
+
+	vdev->pdev->resource[0].start = PFN_PHYS(BAR_PFN);
+	vdev->pdev->resource[0].end = PFN_PHYS(BAR_PFN + 4) - 1;
+	for (i = 0; i < ARRAY_SIZE(cases); i++) {
+		priv = test_dma_buf(test, cases[i].ranges, 2);
+		priv->vdev = vdev;
+		vdev->bar_mmap_supported[0] = true;
+		KUNIT_EXPECT_EQ_MSG(test, vfio_pci_dma_buf_is_bar(priv, 0),
+				    cases[i].is_bar, "case %d", i);
+		vdev->bar_mmap_supported[0] = false;
+		KUNIT_EXPECT_FALSE(test, vfio_pci_dma_buf_is_bar(priv, 0));
+	}
 }
 
 static void vfio_pci_dma_buf_refused(struct kunit *test)
@@ -439,9 +554,48 @@ static struct pci_dev *test_pci_dev(struct kunit *test)
 	return pdev;
 }
 
+/* Who imports a DMABUF, and what it sees of another when it is told to stop */
+struct test_importer {
+	struct completion invalidated;
+	struct mm_struct *mm;
+	unsigned long other;
+	bool other_mapped;
+};
+
+/* With mmap_lock held for reading */
+static bool test_is_mapped_locked(struct mm_struct *mm, unsigned long addr)
+{
+	struct follow_pfnmap_args found = { .address = addr };
+	bool mapped;
+
+	found.vma = vma_lookup(mm, addr);
+	mapped = found.vma && !follow_pfnmap_start(&found);
+	if (mapped)
+		follow_pfnmap_end(&found);
+	return mapped;
+}
+
+static bool test_is_mapped(unsigned long addr)
+{
+	bool mapped;
+
+	mmap_read_lock(current->mm);
+	mapped = test_is_mapped_locked(current->mm, addr);
+	mmap_read_unlock(current->mm);
+	return mapped;
+}
+
 static void test_invalidate(struct dma_buf_attachment *attach)
 {
-	complete(attach->importer_priv);
+	struct test_importer *importer = attach->importer_priv;
+
+	/* Under a reservation lock this may not be waited for. It is free. */
+	if (mmap_read_trylock(importer->mm)) {
+		importer->other_mapped = test_is_mapped_locked(importer->mm,
+							       importer->other);
+		mmap_read_unlock(importer->mm);
+	}
+	complete(&importer->invalidated);
 }
 
 static const struct dma_buf_attach_ops test_importer_ops = {
@@ -449,41 +603,19 @@ static const struct dma_buf_attach_ops test_importer_ops = {
 	.invalidate_mappings = test_invalidate,
 };
 
-static bool test_is_mapped(unsigned long addr)
-{
-	struct follow_pfnmap_args found = { .address = addr };
-	bool mapped;
-
-	mmap_read_lock(current->mm);
-	found.vma = vma_lookup(current->mm, addr);
-	mapped = found.vma && !follow_pfnmap_start(&found);
-	if (mapped)
-		follow_pfnmap_end(&found);
-	mmap_read_unlock(current->mm);
-	return mapped;
-}
-
-static void test_revoke(struct vfio_pci_dma_buf *priv)
-{
-	dma_resv_lock(priv->dmabuf->resv, NULL);
-	vfio_pci_dma_buf_set_unusable(priv, VFIO_PCI_DMA_BUF_REVOKED);
-	vfio_pci_dma_buf_stop_importers(priv);
-	dma_resv_unlock(priv->dmabuf->resv);
-}
-
 /*
  * An importer that takes its time to unmap the DMABUF is waited for. So long, CPUs
- * cannot access it any more.
+ * cannot access it any more, nor any other DMABUF of the device that is suspended.
  */
 static void vfio_pci_dma_buf_importer(struct kunit *test)
 {
 	struct pci_dev *pdev = test_pci_dev(test);
 	struct p2pdma_provider provider = { .owner = &pdev->dev };
-	DECLARE_COMPLETION_ONSTACK(invalidated);
+	struct test_importer importer = { .other_mapped = true };
+	struct vfio_pci_dma_buf *priv, *other;
 	struct dma_buf_attachment *attach;
 	struct test_suspend *suspend;
 	struct follow_pfnmap_args found = {};
-	struct vfio_pci_dma_buf *priv;
 	struct sg_table *sgt, *late;
 	unsigned long addr;
 
@@ -493,8 +625,14 @@ static void vfio_pci_dma_buf_importer(struct kunit *test)
 	addr = test_mmap(test, priv);
 	test_fault(test, addr, &found);
 	KUNIT_EXPECT_TRUE(test, test_is_mapped(addr));
+	/* Behind it on the list of the device */
+	other = test_export_of(test, priv->vdev, BAR_PFN, 1);
+	importer.other = test_mmap(test, other);
+	importer.mm = current->mm;
+	init_completion(&importer.invalidated);
+	test_fault(test, importer.other, &found);
 	attach = dma_buf_dynamic_attach(priv->dmabuf, &pdev->dev,
-					&test_importer_ops, &invalidated);
+					&test_importer_ops, &importer);
 	KUNIT_EXPECT_NOT_ERR_OR_NULL(test, attach);
 	if (IS_ERR(attach))
 		goto unexport;
@@ -507,7 +645,8 @@ static void vfio_pci_dma_buf_importer(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, sg_dma_len(sgt->sgl), 2 * PAGE_SIZE);
 
 	suspend = test_suspend_start(test, priv->vdev);
-	wait_for_completion(&invalidated);
+	wait_for_completion(&importer.invalidated);
+	KUNIT_EXPECT_FALSE(test, importer.other_mapped);
 	KUNIT_EXPECT_FALSE(test, test_is_mapped(addr));
 	KUNIT_EXPECT_FALSE(test, test_suspend_done(suspend, 100));
 	late = dma_buf_map_attachment_unlocked(attach, DMA_BIDIRECTIONAL);
@@ -521,21 +660,23 @@ static void vfio_pci_dma_buf_importer(struct kunit *test)
 	test_resume(priv->vdev);
 	sgt = dma_buf_map_attachment_unlocked(attach, DMA_BIDIRECTIONAL);
 	KUNIT_EXPECT_NOT_ERR_OR_NULL(test, sgt);
-	test_revoke(priv);
-	KUNIT_EXPECT_TRUE(test, try_wait_for_completion(&invalidated));
+	test_fault(test, addr, &found);
+	test_fault(test, importer.other, &found);
 	if (!IS_ERR(sgt)) {
 		/* A signal ends the wait, but not what is waited for. */
 		allow_signal(SIGUSR1);
 		send_sig(SIGUSR1, current, 1);
-		KUNIT_EXPECT_EQ(test, vfio_pci_dma_buf_drain(priv, true), -ERESTARTSYS);
+		KUNIT_EXPECT_EQ(test, test_revoke(test, priv), -EINTR);
 		flush_signals(current);
 		disallow_signal(SIGUSR1);
+		KUNIT_EXPECT_TRUE(test, try_wait_for_completion(&importer.invalidated));
+		KUNIT_EXPECT_TRUE(test, importer.other_mapped);
+		KUNIT_EXPECT_FALSE(test, test_is_mapped(addr));
 		dma_buf_unmap_attachment_unlocked(attach, sgt,
 						  DMA_BIDIRECTIONAL);
 	}
-	KUNIT_EXPECT_EQ(test, vfio_pci_dma_buf_drain(priv, true), 0);
-	test_revoke(priv);
-	KUNIT_EXPECT_FALSE(test, try_wait_for_completion(&invalidated));
+	KUNIT_EXPECT_EQ(test, test_revoke(test, priv), -EBADFD);
+	KUNIT_EXPECT_FALSE(test, try_wait_for_completion(&importer.invalidated));
 	test_resume(priv->vdev);
 	late = dma_buf_map_attachment_unlocked(attach, DMA_BIDIRECTIONAL);
 	KUNIT_EXPECT_EQ(test, PTR_ERR(late), -ENODEV);
@@ -543,6 +684,8 @@ detach:
 	dma_buf_detach(priv->dmabuf, attach);
 unexport:
 	KUNIT_EXPECT_EQ(test, vm_munmap(addr, priv->size), 0);
+	KUNIT_EXPECT_EQ(test, vm_munmap(importer.other, other->size), 0);
+	test_unexport(other);
 	test_unexport(priv);
 }
 
@@ -593,6 +736,7 @@ static void vfio_pci_dma_buf_fences(struct kunit *test)
 	struct vfio_pci_dma_buf *priv;
 	bool usable;
 
+	KUNIT_ASSERT_EQ(test, kunit_attach_mm(), 0);
 	priv = test_export(test, BAR_PFN, 1);
 	/* This is what importers could be there with; here are none. */
 	priv->provider = &provider;
@@ -614,8 +758,7 @@ static void vfio_pci_dma_buf_fences(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, test_suspend_done(suspend, 10000));
 	test_end_fence(late);
 
-	test_revoke(priv);
-	KUNIT_EXPECT_EQ(test, vfio_pci_dma_buf_drain(priv, true), 0);
+	KUNIT_EXPECT_EQ(test, test_revoke(test, priv), 0);
 	late = test_add_fence(test, priv);
 	test_resume(priv->vdev);
 	suspend = test_suspend_start(test, priv->vdev);
@@ -650,8 +793,11 @@ static void vfio_pci_dma_buf_fences_without_memory(struct kunit *test)
 	INIT_DELAYED_WORK_ONSTACK(&ends.work, test_ends_work);
 	schedule_delayed_work(&ends.work, msecs_to_jiffies(100));
 #ifdef CONFIG_FAULT_INJECTION
+	dma_resv_lock(priv->dmabuf->resv, NULL);
+	vfio_pci_dma_buf_set_unusable(priv, VFIO_PCI_DMA_BUF_REVOKED);
 	current->fail_nth = 1;
-	test_revoke(priv);
+	vfio_pci_dma_buf_stop_importers(priv);
+	dma_resv_unlock(priv->dmabuf->resv);
 	failed = !current->fail_nth;
 	current->fail_nth = 0;
 #endif
@@ -678,6 +824,9 @@ static struct kunit_case vfio_pci_dma_buf_cases[] = {
 	KUNIT_CASE(vfio_pci_dma_buf_huge_pages),
 	KUNIT_CASE(vfio_pci_dma_buf_past_4gib),
 	KUNIT_CASE(vfio_pci_dma_buf_memattr),
+	KUNIT_CASE(vfio_pci_dma_buf_pmd_entry),
+	KUNIT_CASE(vfio_pci_dma_buf_pud_entry),
+	KUNIT_CASE(vfio_pci_dma_buf_in_bar),
 	KUNIT_CASE(vfio_pci_dma_buf_refused),
 	KUNIT_CASE(vfio_pci_dma_buf_long_name),
 	KUNIT_CASE(vfio_pci_dma_buf_importer),
