@@ -46,6 +46,7 @@
 #endif
 
 #define FAULT_AROUND	16	/* pages that a fault maps at most */
+#define MAGIC		0x600df00d	/* what is in the memory of a device, and nowhere else */
 
 static char **bdfs;
 static int nr_bdfs;
@@ -55,20 +56,35 @@ static size_t page_size;
 /* ---- What the tests have in common ---- */
 
 static __thread sigjmp_buf on_sigbus;
+static __thread bool sigbus_expected;	/* on_sigbus is there to be jumped to */
 
 static void handle_sigbus(int signo)
 {
-	siglongjmp(on_sigbus, 1);
+	if (READ_ONCE(sigbus_expected))
+		siglongjmp(on_sigbus, 1);
+	/* The access is about to be taken again, and ends the test. */
+	signal(SIGBUS, SIG_DFL);
 }
 
 /* Read at @addr; false for a SIGBUS. */
+static bool read_word(void *addr, u32 *word)
+{
+	bool readable = false;
+
+	if (!sigsetjmp(on_sigbus, 1)) {
+		WRITE_ONCE(sigbus_expected, true);
+		*word = READ_ONCE(*(u32 *)addr);
+		readable = true;
+	}
+	WRITE_ONCE(sigbus_expected, false);
+	return readable;
+}
+
 static bool can_read(void *addr)
 {
-	if (sigsetjmp(on_sigbus, 1))
-		return false;
+	u32 word;
 
-	READ_ONCE(*(u32 *)addr);
-	return true;
+	return read_word(addr, &word);
 }
 
 static long minor_faults(void)
@@ -197,9 +213,10 @@ FIXTURE(dmabuf) {
 	bool can_export, can_mmap, can_revoke;
 };
 
-static void open_device(struct _test_data_dmabuf *self, const char *bdf)
+static void open_device_by(struct _test_data_dmabuf *self, const char *bdf,
+			   struct iommu *iommu)
 {
-	self->iommu = iommu_init(MODE_IOMMUFD);
+	self->iommu = iommu;
 	self->bdf = bdf;
 	self->device = vfio_pci_device_init(bdf, self->iommu);
 	self->index = largest_bar(self->device);
@@ -210,6 +227,11 @@ static void open_device(struct _test_data_dmabuf *self, const char *bdf)
 	self->size = self->bar->info.size;
 	self->mem = self->bar->vaddr;
 	self->ram = is_ivshmem(bdf) && self->index == 2;
+}
+
+static void open_device(struct _test_data_dmabuf *self, const char *bdf)
+{
+	open_device_by(self, bdf, iommu_init(MODE_IOMMUFD));
 }
 
 static void close_device(struct _test_data_dmabuf *self)
@@ -286,13 +308,35 @@ TEST_F(dmabuf, features)
 TEST_F(dmabuf, no_features)
 {
 	struct vfio_device_feature_dma_buf_revoke arg = { .dmabuf_fd = -1 };
+	struct vfio_region_dma_range range = { .length = page_size };
 
 	if (self->can_export)
 		SKIP(return, "the kernel can export DMABUFs");
+	EXPECT_EQ(-ENOTTY, __vfio_pci_dma_buf_export(self->device, self->index, O_RDWR,
+						     &range, 1));
 	EXPECT_EQ(-ENOTTY, feature(self, VFIO_DEVICE_FEATURE_SET |
 				   VFIO_DEVICE_FEATURE_DMA_BUF_REVOKE, &arg, sizeof(arg)));
 	EXPECT_EQ(-ENOTTY, feature(self, VFIO_DEVICE_FEATURE_SET |
 				   VFIO_DEVICE_FEATURE_DMA_BUF_MEMATTR, &arg, sizeof(arg)));
+}
+
+/* A feature whose argument, of @size bytes, ends where nothing is mapped */
+static int feature_at_end(struct _test_data_dmabuf *self, u32 flags, size_t argsz,
+			  const void *arg, size_t size)
+{
+	struct vfio_device_feature feature = {
+		.argsz = sizeof(feature) + argsz,
+		.flags = flags,
+	};
+	void *end = mmap(NULL, 2 * page_size, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	VFIO_ASSERT_NE(end, MAP_FAILED);
+	VFIO_ASSERT_EQ(munmap(end + page_size, page_size), 0);
+	end += page_size - sizeof(feature) - size;
+	memcpy(end, &feature, sizeof(feature));
+	memcpy(end + sizeof(feature), arg, size);
+	return ioctl(self->device->fd, VFIO_DEVICE_FEATURE, end) < 0 ? -errno : 0;
 }
 
 TEST_F(dmabuf, export_errors)
@@ -300,28 +344,66 @@ TEST_F(dmabuf, export_errors)
 	struct {
 		struct vfio_device_feature_dma_buf dma_buf;
 		struct vfio_region_dma_range range;
-	} arg = {
+	} arg, good = {
 		.dma_buf = { .region_index = self->index, .open_flags = O_RDWR, .nr_ranges = 1 },
 		.range = { .length = page_size },
 	};
+	const struct {
+		u64 offset, length;
+		int error;
+	} ranges[] = {
+		{ self->size, page_size, EINVAL },
+		{ 0, self->size + page_size, EINVAL },
+		{ page_size, self->size, EINVAL },
+		{ 1, page_size, EINVAL },
+		{ 0, page_size - 1, EINVAL },
+		{ 0, 0, EINVAL },
+		/* Neither what is before the BAR, nor around the end of all addresses */
+		{ -page_size, page_size, EOVERFLOW },
+		{ page_size, -page_size, EINVAL },
+	};
 	u32 get = VFIO_DEVICE_FEATURE_GET | VFIO_DEVICE_FEATURE_DMA_BUF;
+	u32 set = VFIO_DEVICE_FEATURE_SET | VFIO_DEVICE_FEATURE_DMA_BUF;
+	int i, fd;
 
 	if (!self->can_export)
 		SKIP(return, "the kernel cannot export DMABUFs");
-	for (int bit = 0; bit < 32; bit++) {
-		arg.dma_buf.flags = 1U << bit;
+	for (i = 0; i < 32; i++) {
+		arg = good;
+		arg.dma_buf.flags = 1U << i;
 		ASSERT_EQ(-EINVAL, feature(self, get, &arg, sizeof(arg)));
 	}
-	arg.dma_buf.flags = 0;
-	arg.range.offset = self->size;
+	for (i = 0; i < ARRAY_SIZE(ranges); i++) {
+		arg = good;
+		arg.range.offset = ranges[i].offset;
+		arg.range.length = ranges[i].length;
+		ASSERT_EQ(-ranges[i].error, feature(self, get, &arg, sizeof(arg)))
+			TH_LOG("range %d", i);
+	}
+	arg = good;
+	arg.dma_buf.nr_ranges = 0;
 	ASSERT_EQ(-EINVAL, feature(self, get, &arg, sizeof(arg)));
-	arg.range.offset = 1;
-	ASSERT_EQ(-EINVAL, feature(self, get, &arg, sizeof(arg)));
-	arg.range.offset = 0;
-	arg.range.length = self->size + page_size;
-	ASSERT_EQ(-EINVAL, feature(self, get, &arg, sizeof(arg)));
-	arg.range.length = 0;
-	ASSERT_EQ(-EINVAL, feature(self, get, &arg, sizeof(arg)));
+	arg = good;
+	for (i = VFIO_PCI_ROM_REGION_INDEX; i <= VFIO_PCI_NUM_REGIONS; i++) {
+		arg.dma_buf.region_index = i;
+		ASSERT_EQ(-ENODEV, feature(self, get, &arg, sizeof(arg)));
+	}
+	arg.dma_buf.region_index = -1;
+	ASSERT_EQ(-ENODEV, feature(self, get, &arg, sizeof(arg)));
+
+	ASSERT_EQ(-EINVAL, feature(self, set, &good, sizeof(good)));
+	ASSERT_EQ(-EINVAL, feature(self, set | get, &good, sizeof(good)));
+	ASSERT_EQ(-EINVAL, feature(self, VFIO_DEVICE_FEATURE_DMA_BUF, &good, sizeof(good)));
+	ASSERT_EQ(-EINVAL, feature(self, get, &good, sizeof(good.dma_buf) - 1));
+	/* Without all of the structure, or of its ranges */
+	ASSERT_EQ(-EFAULT, feature_at_end(self, get, sizeof(good), &good,
+					  sizeof(good.dma_buf) - 4));
+	ASSERT_EQ(-EFAULT, feature_at_end(self, get, sizeof(good), &good,
+					  sizeof(good) - 4));
+
+	fd = feature(self, get, &good, sizeof(good));
+	ASSERT_LE(0, fd);
+	close(fd);
 }
 
 /* ---- Mappings ---- */
@@ -507,10 +589,11 @@ static bool maps_have(const char *text)
 	return found;
 }
 
-/* QEMU's pci-testdev has a BAR of a page, and one that is larger. */
+/* QEMU's pci-testdev has a BAR of a page, with names of tests, and a larger one. */
 TEST_F(dmabuf, two_bars)
 {
 	const char *testdev = find_device(0x1b36, 0x0005);
+	const int name = 16;	/* where the name of the test is that was chosen */
 	void *mem[2];
 	int fd[2], i;
 
@@ -530,6 +613,9 @@ TEST_F(dmabuf, two_bars)
 		ASSERT_NE(MAP_FAILED, mem[i]);
 		ASSERT_TRUE(can_read(mem[i]));
 	}
+	WRITE_ONCE(*(u8 *)self->device->bars[0].vaddr, 0);
+	ASSERT_EQ('m', READ_ONCE(*(u8 *)(mem[0] + name)));
+	ASSERT_NE('m', READ_ONCE(*(u8 *)(mem[1] + name)));
 	ASSERT_TRUE(maps_have("/bar0\n"));
 	ASSERT_TRUE(maps_have("/bar2\n"));
 	ASSERT_EQ(0, revoke_dmabuf(self, fd[0]));
@@ -1069,7 +1155,6 @@ TEST_F(dmabuf, d3)
 	set_d_state(self, pm, 3);
 	expect_suspended(_metadata, self, fd, mem);
 	set_d_state(self, pm, 0);
-	set_memory(self, true);
 	expect_usable(_metadata, self, fd, mem);
 
 	/* A reset brings it back as well. */
@@ -1407,35 +1492,32 @@ TEST_F(dmabuf, client_outlives_process)
 	ASSERT_EQ(0, ask(socket));
 }
 
-/* A feature whose argument ends where nothing is mapped */
-static int feature_without_memory(struct _test_data_dmabuf *self, u32 flags)
-{
-	struct vfio_device_feature feature = {
-		.argsz = sizeof(feature) + 8,
-		.flags = flags,
-	};
-	void *end = mmap(NULL, 2 * page_size, PROT_READ | PROT_WRITE,
-			 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-
-	VFIO_ASSERT_NE(end, MAP_FAILED);
-	VFIO_ASSERT_EQ(munmap(end + page_size, page_size), 0);
-	end += page_size - sizeof(feature);
-	memcpy(end, &feature, sizeof(feature));
-	return ioctl(self->device->fd, VFIO_DEVICE_FEATURE, end) ? -errno : 0;
-}
-
-/* A DMABUF of another exporter, or -1 */
 static int make_udmabuf(void)
 {
 	struct udmabuf_create create = { .size = page_size };
 	int udmabuf = open("/dev/udmabuf", O_RDWR);
 
-	if (udmabuf < 0)
-		return -1;
+	VFIO_ASSERT_GE(udmabuf, 0);
 	create.memfd = memfd_create("test", MFD_ALLOW_SEALING);
 	VFIO_ASSERT_EQ(ftruncate(create.memfd, page_size), 0);
 	VFIO_ASSERT_EQ(fcntl(create.memfd, F_ADD_SEALS, F_SEAL_SHRINK), 0);
 	return ioctl(udmabuf, UDMABUF_CREATE, &create);
+}
+
+TEST_F(dmabuf, other_exporter)
+{
+	int fd;
+
+	if (!self->can_revoke)
+		SKIP(return, "the kernel cannot revoke DMABUFs");
+	if (access("/dev/udmabuf", F_OK))
+		SKIP(return, "there is no udmabuf");
+	fd = make_udmabuf();
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(-ENODEV, revoke_dmabuf(self, fd));
+	ASSERT_EQ(-ENODEV, __vfio_pci_dma_buf_memattr(self->device, fd,
+						      VFIO_DMA_BUF_MEMATTR_NC));
+	ASSERT_NE(MAP_FAILED, map(fd, page_size, 0));
 }
 
 TEST_F(dmabuf, revoke_errors)
@@ -1443,7 +1525,7 @@ TEST_F(dmabuf, revoke_errors)
 	struct vfio_device_feature_dma_buf_revoke arg = {};
 	u32 set = VFIO_DEVICE_FEATURE_SET | VFIO_DEVICE_FEATURE_DMA_BUF_REVOKE;
 	u32 get = VFIO_DEVICE_FEATURE_GET | VFIO_DEVICE_FEATURE_DMA_BUF_REVOKE;
-	int fd, udmabuf;
+	int fd;
 
 	if (!self->can_revoke)
 		SKIP(return, "the kernel cannot revoke DMABUFs");
@@ -1463,16 +1545,13 @@ TEST_F(dmabuf, revoke_errors)
 		ASSERT_EQ(-EINVAL, feature(self, set, &arg, sizeof(arg)));
 	}
 
-	ASSERT_EQ(-EFAULT, feature_without_memory(self, set));
+	ASSERT_EQ(-EFAULT, feature_at_end(self, set, sizeof(arg), &arg, 0));
 	ASSERT_EQ(-EBADF, revoke_dmabuf(self, -1));
 	ASSERT_EQ(-EBADF, revoke_dmabuf(self, 1000));
 	ASSERT_EQ(-EINVAL, revoke_dmabuf(self, self->device->fd));
 	ASSERT_EQ(-EBADF, revoke_dmabuf(self, open("/proc/self/fd/0", O_PATH)));
 
 	ASSERT_EQ(-EINVAL, revoke_dmabuf(self, memfd_create("test", 0)));
-	udmabuf = make_udmabuf();
-	if (udmabuf >= 0)
-		ASSERT_EQ(-ENODEV, revoke_dmabuf(self, udmabuf));
 
 	/* None of them did anything. */
 	ASSERT_TRUE(can_read(map(fd, page_size, 0)));
@@ -1525,7 +1604,7 @@ TEST_F(dmabuf, memattr_errors)
 	struct vfio_device_feature_dma_buf_memattr arg = {};
 	u32 set = VFIO_DEVICE_FEATURE_SET | VFIO_DEVICE_FEATURE_DMA_BUF_MEMATTR;
 	u32 get = VFIO_DEVICE_FEATURE_GET | VFIO_DEVICE_FEATURE_DMA_BUF_MEMATTR;
-	int fd, udmabuf;
+	int fd;
 
 	if (!self->can_revoke)
 		SKIP(return, "the kernel cannot revoke DMABUFs");
@@ -1534,6 +1613,10 @@ TEST_F(dmabuf, memattr_errors)
 
 	ASSERT_EQ(0, feature(self, VFIO_DEVICE_FEATURE_PROBE | set, NULL, 0));
 	ASSERT_EQ(-EINVAL, feature(self, get, &arg, sizeof(arg)));
+	ASSERT_EQ(-EINVAL, feature(self, set | get, &arg, sizeof(arg)));
+	ASSERT_EQ(-EINVAL, feature(self, VFIO_DEVICE_FEATURE_PROBE | get, NULL, 0));
+	ASSERT_EQ(-EINVAL, feature(self, VFIO_DEVICE_FEATURE_DMA_BUF_MEMATTR,
+				   &arg, sizeof(arg)));
 	ASSERT_EQ(-EINVAL, feature(self, set, &arg, 7));
 	ASSERT_EQ(-ENOENT, __vfio_pci_dma_buf_memattr(self->device, fd, 2));
 	for (int bit = 1; bit < 32; bit++)
@@ -1542,11 +1625,7 @@ TEST_F(dmabuf, memattr_errors)
 	ASSERT_EQ(-EBADF, __vfio_pci_dma_buf_memattr(self->device, -1, 0));
 	ASSERT_EQ(-EINVAL, __vfio_pci_dma_buf_memattr(self->device,
 						      self->device->fd, 0));
-	ASSERT_EQ(-EFAULT, feature_without_memory(self, set));
-	udmabuf = make_udmabuf();
-	if (udmabuf >= 0)
-		ASSERT_EQ(-ENODEV, __vfio_pci_dma_buf_memattr(self->device,
-							      udmabuf, 0));
+	ASSERT_EQ(-EFAULT, feature_at_end(self, set, sizeof(arg), &arg, 0));
 	ASSERT_EQ(0, __vfio_pci_dma_buf_memattr(self->device, fd,
 						VFIO_DMA_BUF_MEMATTR_NC));
 	ASSERT_EQ(0, revoke_dmabuf(self, fd));
@@ -1687,6 +1766,12 @@ static void edu_dma(struct _test_data_dmabuf *edu, u64 iova, u32 count, bool to_
 		usleep(1000);
 }
 
+static void open_edu(struct _test_data_dmabuf *edu, const char *bdf)
+{
+	open_device(edu, bdf);
+	vfio_pci_cmd_set(edu->device, PCI_COMMAND_MASTER | PCI_COMMAND_MEMORY);
+}
+
 TEST_F(dmabuf, dma)
 {
 	const char *bdf = find_device(0x1234, 0x11e8);
@@ -1699,14 +1784,25 @@ TEST_F(dmabuf, dma)
 	if (!bdf || !self->ram)
 		SKIP(return, "there is no QEMU edu or ivshmem");
 
-	open_device(&edu, bdf);
-	vfio_pci_cmd_set(edu.device, PCI_COMMAND_MASTER | PCI_COMMAND_MEMORY);
+	open_edu(&edu, bdf);
 	fd = export(self, page_size, page_size);
 	ASSERT_EQ(0, iommufd_map_dmabuf(edu.iommu, fd, iova, page_size));
 
 	/* From the BAR to edu, and back to another place of the BAR */
 	self->mem[page_size / 4] = 0x600d;
 	self->mem[page_size / 4 + 1] = 0;
+	edu_dma(&edu, iova, 4, false);
+	edu_dma(&edu, iova + 4, 4, true);
+	ASSERT_EQ(0x600d, self->mem[page_size / 4 + 1]);
+
+	/* A suspension ends that too, until it is mapped again. */
+	set_memory(self, false);
+	set_memory(self, true);
+	self->mem[page_size / 4 + 1] = 0;
+	edu_dma(&edu, iova + 4, 4, true);
+	ASSERT_EQ(0, self->mem[page_size / 4 + 1]);
+	iova *= 2;
+	ASSERT_EQ(0, iommufd_map_dmabuf(edu.iommu, fd, iova, page_size));
 	edu_dma(&edu, iova, 4, false);
 	edu_dma(&edu, iova + 4, 4, true);
 	ASSERT_EQ(0x600d, self->mem[page_size / 4 + 1]);
@@ -1815,15 +1911,13 @@ TEST_F_TIMEOUT(dmabuf, unbind_while_open, 60)
 	ASSERT_FALSE(can_read(mem));
 }
 
-static void *read_until_gone(void *arg)
+static void *read_until_gone(void *mem)
 {
-	static __thread intptr_t wrong;
-	u32 *mem = arg;
+	intptr_t wrong = 0;
+	u32 word;
 
-	if (!sigsetjmp(on_sigbus, 1))
-		while (true)
-			if (READ_ONCE(*mem) != 0x600df00d)
-				wrong++;
+	while (read_word(mem, &word))
+		wrong += word != MAGIC;
 	return (void *)wrong;
 }
 
@@ -1839,7 +1933,7 @@ TEST_F_TIMEOUT(dmabuf, unmapped_before_disabled, 60)
 	if (!self->ram)
 		SKIP(return, "the BAR is no memory");
 	for (i = 0; i < 20; i++) {
-		self->mem[0] = 0x600df00d;
+		self->mem[0] = MAGIC;
 		mem = map(export(self, 0, page_size), page_size, 0);
 		ASSERT_TRUE(can_read(mem));
 		ASSERT_EQ(0, pthread_create(&thread, NULL, read_until_gone, mem));
@@ -1863,7 +1957,7 @@ TEST_F(dmabuf, bar_mapping_keeps_device)
 	iommu = iommu_init(MODE_IOMMUFD);
 	fd = open(vfio_pci_get_cdev_path(self->bdf), O_RDWR);
 	ASSERT_LE(0, fd);
-	ASSERT_NE(0, __vfio_device_bind_iommufd(fd, iommu->iommufd, NULL));
+	ASSERT_EQ(-EINVAL, __vfio_device_bind_iommufd(fd, iommu->iommufd, NULL));
 
 	for (int i = 0; i < PCI_STD_NUM_BARS; i++)
 		if (self->device->bars[i].vaddr)
@@ -1963,33 +2057,121 @@ TEST_F(dmabuf, export_before_anything)
 	self->device = NULL;
 }
 
-/* An importer's mapping ends before the device does. */
-TEST_F(dmabuf, close_while_imported)
+/* What one thread counts, another can wait for. */
+static void count(int *counter)
 {
+	WRITE_ONCE(*counter, *counter + 1);
+}
+
+static void wait_until_moved(int *counter)
+{
+	int before = READ_ONCE(*counter);
+
+	while (READ_ONCE(*counter) == before)
+		usleep(200);
+}
+
+struct copies {
+	struct _test_data_dmabuf edu;
+	u64 from, to;
+	u32 *word;	/* what is at @to */
+	bool stop;
+	int magic, nothing, wrong;
+};
+
+static void *copy_until_stopped(void *arg)
+{
+	struct copies *copies = arg;
+	u32 word;
+
+	while (!READ_ONCE(copies->stop)) {
+		edu_dma(&copies->edu, copies->from, sizeof(word), false);
+		edu_dma(&copies->edu, copies->to, sizeof(word), true);
+		word = READ_ONCE(*copies->word);
+		if (word == MAGIC)
+			count(&copies->magic);
+		else if (!word)
+			count(&copies->nothing);
+		else
+			count(&copies->wrong);
+	}
+	return NULL;
+}
+
+/* An importer's mapping ends before the device does: it reads the BAR, or nothing. */
+TEST_F_TIMEOUT(dmabuf, close_while_imported, 60)
+{
+	const char *bdf = find_device(0x1234, 0x11e8);
+	struct copies copies = { .from = SZ_1M, .to = SZ_2M };
+	struct dma_region region = { .iova = SZ_2M, .size = page_size };
 	struct iommu *other;
+	pthread_t thread;
 	int fd;
 
 	if (!self->can_export)
 		SKIP(return, "the kernel cannot export DMABUFs");
+	if (!bdf || !self->ram)
+		SKIP(return, "there is no QEMU edu or ivshmem");
+	open_edu(&copies.edu, bdf);
+	other = copies.edu.iommu;
+	region.vaddr = mmap(NULL, page_size, PROT_READ | PROT_WRITE,
+			    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(MAP_FAILED, region.vaddr);
+	iommu_map(other, &region);
+	copies.word = region.vaddr;
+
+	self->mem[0] = MAGIC;
 	fd = export(self, 0, page_size);
-	other = iommu_init(MODE_IOMMUFD);
-	ASSERT_EQ(0, iommufd_map_dmabuf(other, fd, 16 * page_size, page_size));
+	ASSERT_EQ(0, iommufd_map_dmabuf(other, fd, copies.from, page_size));
+	ASSERT_EQ(0, pthread_create(&thread, NULL, copy_until_stopped, &copies));
+	wait_until_moved(&copies.magic);
 	close_device(self);
-	ASSERT_EQ(-ENODEV, iommufd_map_dmabuf(other, fd, 32 * page_size, page_size));
-	iommu_cleanup(other);
+	wait_until_moved(&copies.nothing);
+	ASSERT_EQ(-ENODEV, iommufd_map_dmabuf(other, fd, SZ_4M, page_size));
+	WRITE_ONCE(copies.stop, true);
+	ASSERT_EQ(0, pthread_join(thread, NULL));
+	TH_LOG("%d copies of the BAR, %d of nothing", copies.magic, copies.nothing);
+	ASSERT_EQ(0, copies.wrong);
+	close_device(&copies.edu);
 	close(fd);
 }
 
 /* ---- Races ---- */
 
-#define MANY_DMABUFS 200
+#define MANY_DMABUFS	200
+#define RACE_PAGES	64	/* of a DMABUF that threads walk through */
+#define OLD_MAPPINGS	64	/* that are looked at again in the end */
+
+/* What a thread has seen; only that thread writes it. */
+struct counts {
+	int reads, sigbuses, wrong;	/* accesses, and values that are not the BAR's */
+	int laps;			/* around a mapping */
+	int mmaps, enodevs;
+	int revoked;
+	int resets;
+};
+
+struct racer;
 
 struct race {
 	struct _test_data_dmabuf *self;
+	void *(*first)(void *racer), *(*second)(void *racer);
+	/* What to wait for before a DMABUF is revoked, and before the revoked one is closed */
+	void (*before)(struct racer *racers), (*after)(struct racer *racers);
+	bool revokes;
+	size_t size;	/* of a DMABUF and its mapping */
 	int fds[MANY_DMABUFS];
 	bool stop;
 	int fd;		/* the DMABUF of this round, or -1 */
 	void *mem;	/* and its mapping, or NULL */
+	void *old[OLD_MAPPINGS];
+	int rounds;
+};
+
+struct racer {
+	struct race *race;
+	pthread_t thread;
+	struct counts counts;
 };
 
 static time_t race_seconds(void)
@@ -1999,30 +2181,52 @@ static time_t race_seconds(void)
 	return seconds ? atoi(seconds) : 1;
 }
 
+static void race_read(struct racer *racer, void *addr)
+{
+	u32 word;
+
+	if (!read_word(addr, &word))
+		count(&racer->counts.sigbuses);
+	else if (racer->race->self->ram && word != MAGIC)
+		count(&racer->counts.wrong);
+	else
+		count(&racer->counts.reads);
+}
+
+/* Backwards, so that each page is a fault of its own */
 static void *race_fault(void *arg)
 {
-	struct race *race = arg;
+	struct racer *racer = arg;
+	struct race *race = racer->race;
 
 	while (!READ_ONCE(race->stop)) {
 		void *mem = READ_ONCE(race->mem);
+		size_t offset = race->size;
 
-		if (mem)
-			can_read(mem);
+		if (!mem)
+			continue;
+		for (; offset && READ_ONCE(race->mem) == mem; offset -= page_size)
+			race_read(racer, mem + offset - page_size);
+		if (!offset)
+			count(&racer->counts.laps);
 	}
 	return NULL;
 }
 
 static void *race_mmap(void *arg)
 {
-	struct race *race = arg;
+	struct racer *racer = arg;
+	struct race *race = racer->race;
 
 	while (!READ_ONCE(race->stop)) {
-		int fd = READ_ONCE(race->fd);
-		void *mem = map(fd, page_size, 0);
+		void *mem = map(READ_ONCE(race->fd), page_size, 0);
 
 		if (mem != MAP_FAILED) {
-			can_read(mem);
+			race_read(racer, mem);
 			munmap(mem, page_size);
+			count(&racer->counts.mmaps);
+		} else if (errno == ENODEV) {
+			count(&racer->counts.enodevs);
 		}
 	}
 	return NULL;
@@ -2030,7 +2234,7 @@ static void *race_mmap(void *arg)
 
 static void *race_import(void *arg)
 {
-	struct race *race = arg;
+	struct race *race = ((struct racer *)arg)->race;
 	struct iommu *iommu = race->self->iommu;
 	struct iommu_ioas_unmap unmap = {
 		.size = sizeof(unmap),
@@ -2049,28 +2253,32 @@ static void *race_import(void *arg)
 
 static void *race_reset(void *arg)
 {
-	struct race *race = arg;
+	struct racer *racer = arg;
+	struct race *race = racer->race;
 
 	while (!READ_ONCE(race->stop)) {
 		set_memory(race->self, false);
 		set_memory(race->self, true);
-		__vfio_pci_device_reset(race->self->device);
+		if (!__vfio_pci_device_reset(race->self->device))
+			count(&racer->counts.resets);
 	}
 	return NULL;
 }
 
 static void *race_revoke(void *arg)
 {
-	struct race *race = arg;
+	struct racer *racer = arg;
+	struct race *race = racer->race;
 
 	while (!READ_ONCE(race->stop))
-		revoke_dmabuf(race->self, READ_ONCE(race->fd));
+		if (!revoke_dmabuf(race->self, READ_ONCE(race->fd)))
+			count(&racer->counts.revoked);
 	return NULL;
 }
 
 static void *race_close(void *arg)
 {
-	struct race *race = arg;
+	struct race *race = ((struct racer *)arg)->race;
 
 	while (!READ_ONCE(race->stop)) {
 		int fd = READ_ONCE(race->fd);
@@ -2081,115 +2289,250 @@ static void *race_close(void *arg)
 	return NULL;
 }
 
-/* One round after the other: a new DMABUF, which is touched and maybe revoked. */
-static long race_rounds(struct race *race, bool revokes)
+static void start_racer(struct racer *racer, struct race *race, void *(*run)(void *))
+{
+	racer->race = race;
+	VFIO_ASSERT_EQ(pthread_create(&racer->thread, NULL, run, racer), 0);
+}
+
+/* What is read nowhere else than in the BAR */
+static void fill_bar(struct _test_data_dmabuf *self, size_t size)
+{
+	for (size_t i = 0; self->ram && i < size / 4; i += page_size / 4)
+		self->mem[i] = MAGIC;
+}
+
+/* No page of it can be read. */
+static void expect_revoked(void *mem, size_t size)
+{
+	for (size_t offset = 0; offset < size; offset += page_size)
+		VFIO_ASSERT_FALSE(can_read(mem + offset));
+}
+
+/* One round after the other: a new DMABUF, which is maybe revoked. */
+static int race_rounds(struct race *race, struct racer *racers)
 {
 	time_t end = time(NULL) + race_seconds();
-	long rounds = 0;
+	int revoked = 0;
 
 	do {
-		int fd = export(race->self, 0, page_size);
-		void *mem = map(fd, page_size, 0);
+		void **old = &race->old[race->rounds % OLD_MAPPINGS];
+		int fd = export(race->self, 0, race->size);
+		void *mem = map(fd, race->size, 0);
 
+		/* Another thread may have revoked it already, by the number of before. */
+		if (mem == MAP_FAILED)
+			VFIO_ASSERT_EQ(errno, ENODEV);
 		WRITE_ONCE(race->fd, fd);
-		if (mem != MAP_FAILED) {
+		if (mem != MAP_FAILED)
 			WRITE_ONCE(race->mem, mem);
-			can_read(mem);
-		}
-		if (revokes) {
+		if (race->before)
+			race->before(racers);
+		if (race->revokes) {
 			int ret = revoke_dmabuf(race->self, fd);
 
 			/* Whoever was first: another thread may revoke it as well. */
 			VFIO_ASSERT_TRUE(!ret || ret == -EBADFD);
+			revoked += !ret;
+			if (race->after)
+				race->after(racers);
+			WRITE_ONCE(race->mem, NULL);
 			if (mem != MAP_FAILED)
-				VFIO_ASSERT_FALSE(can_read(mem));
+				expect_revoked(mem, race->size);
 		}
 		WRITE_ONCE(race->mem, NULL);
 		WRITE_ONCE(race->fd, -1);
 		close(fd);
-		rounds++;
+		race->rounds++;
+		if (mem == MAP_FAILED)
+			continue;
 		/* Others may still read there: what is unmapped is SIGSEGV. */
-		if (mem != MAP_FAILED)
-			mmap(mem, page_size, PROT_READ, MAP_PRIVATE | MAP_FIXED |
+		if (*old)
+			mmap(*old, race->size, PROT_READ, MAP_PRIVATE | MAP_FIXED |
 			     MAP_ANONYMOUS, -1, 0);
+		*old = mem;
 	} while (time(NULL) < end);
 
-	return rounds;
+	return revoked;
 }
 
-static void run_race(struct _test_data_dmabuf *self, void *(*first)(void *),
-		     void *(*second)(void *), bool revokes)
+static struct counts run_race(struct __test_metadata *_metadata, struct race *race)
 {
-	struct race race = { .self = self, .fd = -1 };
-	pthread_t threads[2];
+	struct _test_data_dmabuf *self = race->self;
+	struct racer racers[2] = {};
+	struct counts sum = {};
+	int i, revoked;
 
-	VFIO_ASSERT_EQ(pthread_create(&threads[0], NULL, first, &race), 0);
-	VFIO_ASSERT_EQ(pthread_create(&threads[1], NULL, second, &race), 0);
-	VFIO_ASSERT_GT(race_rounds(&race, revokes), 0);
-	WRITE_ONCE(race.stop, true);
-	pthread_join(threads[0], NULL);
-	pthread_join(threads[1], NULL);
-	VFIO_ASSERT_TRUE(can_read(self->mem));
+	race->fd = -1;
+	fill_bar(self, race->size);
+	start_racer(&racers[0], race, race->first);
+	start_racer(&racers[1], race, race->second);
+	revoked = race_rounds(race, racers);
+	WRITE_ONCE(race->stop, true);
+	for (i = 0; i < 2; i++) {
+		struct counts *counts = &racers[i].counts;
+
+		pthread_join(racers[i].thread, NULL);
+		sum.reads += counts->reads;
+		sum.sigbuses += counts->sigbuses;
+		sum.wrong += counts->wrong;
+		sum.mmaps += counts->mmaps;
+		sum.enodevs += counts->enodevs;
+		sum.resets += counts->resets;
+		revoked += counts->revoked;
+	}
+	TH_LOG("%d rounds, %d reads, %d SIGBUSes, %d mmaps, %d ENODEVs, %d resets",
+	       race->rounds, sum.reads, sum.sigbuses, sum.mmaps, sum.enodevs, sum.resets);
+
+	/* Each DMABUF is revoked once, and for good. The others are as they were. */
+	EXPECT_EQ(race->revokes ? race->rounds : 0, revoked);
+	for (i = 0; i < OLD_MAPPINGS; i++)
+		if (race->old[i])
+			EXPECT_EQ(!race->revokes, can_read(race->old[i]));
+	EXPECT_EQ(0, sum.wrong);
+	EXPECT_TRUE(can_read(self->mem));
+	return sum;
+}
+
+/* Without sleeping, as they are not to be through with the mapping when this is. */
+static void wait_for_reads(struct racer *racers)
+{
+	int before = READ_ONCE(racers[0].counts.reads) + READ_ONCE(racers[1].counts.reads);
+
+	while (READ_ONCE(racers[0].counts.reads) + READ_ONCE(racers[1].counts.reads) == before)
+		;
+}
+
+/* The first one of each may have been on its way before: then no fault is any more. */
+static void wait_for_sigbuses(struct racer *racers)
+{
+	for (int i = 0; i < 4; i++)
+		wait_until_moved(&racers[i % 2].counts.sigbuses);
 }
 
 TEST_F_TIMEOUT(dmabuf, race_fault_revoke, 120)
 {
+	struct race race = {
+		.self = self, .first = race_fault, .second = race_fault,
+		.size = min_t(size_t, self->size, RACE_PAGES * page_size), .revokes = true,
+		.before = wait_for_reads, .after = wait_for_sigbuses,
+	};
+	struct counts counts;
+
 	if (!self->can_revoke)
 		SKIP(return, "the kernel cannot revoke DMABUFs");
-	run_race(self, race_fault, race_fault, true);
+	counts = run_race(_metadata, &race);
+	EXPECT_LT(0, counts.reads);
+	EXPECT_LT(0, counts.sigbuses);
 }
 
+static void wait_for_lap(struct racer *racers)
+{
+	wait_until_moved(&racers[0].counts.laps);
+}
+
+/* The memory survives: who can read during a reset reads something else. */
 TEST_F_TIMEOUT(dmabuf, race_fault_reset, 120)
 {
+	struct race race = {
+		.self = self, .first = race_fault, .second = race_reset,
+		.size = min_t(size_t, self->size, RACE_PAGES * page_size),
+		.before = wait_for_lap,
+	};
+	struct counts counts;
+
 	if (!self->can_mmap)
 		SKIP(return, "the kernel cannot map DMABUFs");
-	run_race(self, race_fault, race_reset, false);
+	counts = run_race(_metadata, &race);
+	EXPECT_LT(0, counts.reads);
+	EXPECT_LT(0, counts.sigbuses);
+	if (self->device->info.flags & VFIO_DEVICE_FLAGS_RESET)
+		EXPECT_LT(0, counts.resets);
+}
+
+static void wait_for_mmap(struct racer *racers)
+{
+	wait_until_moved(&racers[0].counts.mmaps);
+}
+
+static void wait_for_enodev(struct racer *racers)
+{
+	wait_until_moved(&racers[0].counts.enodevs);
 }
 
 TEST_F_TIMEOUT(dmabuf, race_mmap_revoke, 120)
 {
+	struct race race = {
+		.self = self, .first = race_mmap, .second = race_fault,
+		.size = page_size, .revokes = true,
+		.before = wait_for_mmap, .after = wait_for_enodev,
+	};
+	struct counts counts;
+
 	if (!self->can_revoke)
 		SKIP(return, "the kernel cannot revoke DMABUFs");
-	run_race(self, race_mmap, race_fault, true);
+	counts = run_race(_metadata, &race);
+	EXPECT_LT(0, counts.mmaps);
+	EXPECT_LT(0, counts.enodevs);
 }
 
 TEST_F_TIMEOUT(dmabuf, race_import_revoke, 120)
 {
+	struct race race = {
+		.self = self, .first = race_import, .second = race_fault,
+		.size = page_size, .revokes = true,
+	};
+
 	if (!self->can_revoke)
 		SKIP(return, "the kernel cannot revoke DMABUFs");
-	run_race(self, race_import, race_fault, true);
+	run_race(_metadata, &race);
 }
 
 TEST_F_TIMEOUT(dmabuf, race_import_reset, 120)
 {
+	struct race race = {
+		.self = self, .first = race_import, .second = race_reset,
+		.size = page_size,
+	};
+
 	if (!self->can_mmap)
 		SKIP(return, "the kernel cannot map DMABUFs");
-	run_race(self, race_import, race_reset, false);
+	run_race(_metadata, &race);
 }
 
 TEST_F_TIMEOUT(dmabuf, race_revoke_revoke, 120)
 {
+	struct race race = {
+		.self = self, .first = race_revoke, .second = race_fault,
+		.size = page_size, .revokes = true,
+	};
+
 	if (!self->can_revoke)
 		SKIP(return, "the kernel cannot revoke DMABUFs");
-	run_race(self, race_revoke, race_fault, true);
+	run_race(_metadata, &race);
 }
 
 TEST_F_TIMEOUT(dmabuf, race_revoke_reset, 120)
 {
+	struct race race = {
+		.self = self, .first = race_revoke, .second = race_reset,
+		.size = page_size, .revokes = true,
+	};
+
 	if (!self->can_revoke)
 		SKIP(return, "the kernel cannot revoke DMABUFs");
-	run_race(self, race_revoke, race_reset, true);
+	run_race(_metadata, &race);
 }
 
 TEST_F_TIMEOUT(dmabuf, race_close_revoke, 120)
 {
 	struct race race = { .self = self, .fd = -1 };
 	time_t end = time(NULL) + race_seconds();
-	pthread_t thread;
+	struct racer racer = {};
 
 	if (!self->can_revoke)
 		SKIP(return, "the kernel cannot revoke DMABUFs");
-	ASSERT_EQ(0, pthread_create(&thread, NULL, race_close, &race));
+	start_racer(&racer, &race, race_close);
 	do {
 		int fd = export(self, 0, page_size);
 		int copy = fcntl(fd, F_DUPFD_CLOEXEC, 512);
@@ -2211,7 +2554,7 @@ TEST_F_TIMEOUT(dmabuf, race_close_revoke, 120)
 		close(copy);
 	} while (time(NULL) < end);
 	WRITE_ONCE(race.stop, true);
-	pthread_join(thread, NULL);
+	pthread_join(racer.thread, NULL);
 }
 
 /* Mappings of BARs would keep the device open. */
@@ -2225,58 +2568,111 @@ static void unmap_bars(struct vfio_pci_device *device)
 	}
 }
 
+/*
+ * For tests that open and close a device many times: have another function of it open
+ * meanwhile, if there is one, so that it is not reset each time. All is with one IOMMU.
+ */
+static struct vfio_pci_device *keep_other_open(struct _test_data_dmabuf *self)
+{
+	struct vfio_pci_device *other;
+	const char *functions[2];
+
+	if (!find_functions(functions))
+		return NULL;
+	vfio_pci_device_cleanup(self->device);
+	other = vfio_pci_device_init(functions[1], self->iommu);
+	open_device_by(self, functions[0], self->iommu);
+	return other;
+}
+
+/* After its descriptor has been closed */
+static void reopen_device(struct _test_data_dmabuf *self)
+{
+	free(self->device);
+	open_device_by(self, self->bdf, self->iommu);
+}
+
+/* Export as long as that works; map and read what has been exported all the time. */
 static void *export_until_closed(void *arg)
 {
-	struct race *race = arg;
+	struct racer *racer = arg;
+	struct race *race = racer->race;
 	struct vfio_region_dma_range range = { .length = page_size };
+	void *first = NULL, *mem;
+	int fd, nr = 0;
 
 	while (!READ_ONCE(race->stop)) {
-		int fd = __vfio_pci_dma_buf_export(race->self->device,
-						   race->self->index,
-						   O_RDWR, &range, 1);
-		void *mem;
-
-		if (fd < 0)
-			continue;
-		mem = map(fd, page_size, 0);
-		if (mem != MAP_FAILED) {
-			can_read(mem);
-			munmap(mem, page_size);
+		fd = __vfio_pci_dma_buf_export(race->self->device, race->self->index,
+					       O_RDWR, &range, 1);
+		if (fd >= 0) {
+			/* The oldest is closed, as some always are. */
+			if (nr >= MANY_DMABUFS)
+				close(race->fds[nr % MANY_DMABUFS]);
+			race->fds[nr++ % MANY_DMABUFS] = fd;
 		}
-		/* Some stay until the device is closed. */
-		if (fd % 3)
-			close(fd);
+		if (!nr)
+			continue;
+		mem = map(race->fds[rand() % min(nr, MANY_DMABUFS)], page_size, 0);
+		if (mem != MAP_FAILED) {
+			race_read(racer, mem);
+			count(&racer->counts.mmaps);
+			if (first)
+				munmap(mem, page_size);
+			else
+				first = mem;
+		} else if (errno == ENODEV) {
+			count(&racer->counts.enodevs);
+		}
+		race_read(racer, first);
 	}
+	munmap(first, page_size);
 	return NULL;
 }
 
+/*
+ * An ioctl holds the file of the device, so an export cannot meet the last close,
+ * though it may end with that. What does meet it are mmap(), page faults, and closes
+ * of DMABUFs.
+ */
 TEST_F_TIMEOUT(dmabuf, race_export_close, 120)
 {
 	time_t end = time(NULL) + race_seconds();
+	struct vfio_pci_device *other;
+	struct counts sum = {};
+	int i, rounds = 0;
 
 	if (!self->can_mmap)
 		SKIP(return, "the kernel cannot map DMABUFs");
+	other = keep_other_open(self);
 	do {
 		struct race race = { .self = self };
-		pthread_t thread;
-		int i, copy;
+		struct racer racer = {};
 
-		copy = fcntl(self->device->fd, F_DUPFD_CLOEXEC, 900);
-		ASSERT_EQ(0, pthread_create(&thread, NULL, export_until_closed, &race));
-		usleep(20000);
+		fill_bar(self, page_size);
+		memset(race.fds, -1, sizeof(race.fds));
+		start_racer(&racer, &race, export_until_closed);
+		wait_until_moved(&racer.counts.mmaps);
+		usleep(rand() % 20000);
 		unmap_bars(self->device);
-		/* The thread's calls meet the last close. */
-		close(copy);
 		close(self->device->fd);
+		wait_until_moved(&racer.counts.enodevs);
+		wait_until_moved(&racer.counts.sigbuses);
 		WRITE_ONCE(race.stop, true);
-		pthread_join(thread, NULL);
-		for (i = 3; i < 512; i++)
-			if (i != self->iommu->iommufd)
-				close(i);
-		iommu_cleanup(self->iommu);
-		free(self->device);
-		open_device(self, bdfs[0]);
+		pthread_join(racer.thread, NULL);
+		sum.mmaps += racer.counts.mmaps;
+		sum.enodevs += racer.counts.enodevs;
+		sum.sigbuses += racer.counts.sigbuses;
+		sum.wrong += racer.counts.wrong;
+		rounds++;
+		for (i = 0; i < MANY_DMABUFS; i++)
+			close(race.fds[i]);
+		reopen_device(self);
 	} while (time(NULL) < end);
+	TH_LOG("%d rounds, %d mmaps, %d ENODEVs, %d SIGBUSes", rounds, sum.mmaps,
+	       sum.enodevs, sum.sigbuses);
+	ASSERT_EQ(0, sum.wrong);
+	if (other)
+		vfio_pci_device_cleanup(other);
 }
 
 static void *close_all(void *arg)
@@ -2293,9 +2689,12 @@ TEST_F_TIMEOUT(dmabuf, race_last_close, 120)
 {
 	struct vfio_region_dma_range range = { .length = page_size };
 	time_t end = time(NULL) + race_seconds();
+	struct vfio_pci_device *other;
+	int rounds = 0;
 
 	if (!self->can_export)
 		SKIP(return, "the kernel cannot export DMABUFs");
+	other = keep_other_open(self);
 	do {
 		struct race race = { .self = self };
 		pthread_t thread;
@@ -2311,10 +2710,12 @@ TEST_F_TIMEOUT(dmabuf, race_last_close, 120)
 		usleep(rand() % 1000);
 		close(self->device->fd);
 		pthread_join(thread, NULL);
-		iommu_cleanup(self->iommu);
-		free(self->device);
-		open_device(self, bdfs[0]);
+		reopen_device(self);
+		rounds++;
 	} while (time(NULL) < end);
+	TH_LOG("%d rounds", rounds);
+	if (other)
+		vfio_pci_device_cleanup(other);
 }
 
 /* ---- Failed allocations ---- */
@@ -2437,20 +2838,32 @@ TEST_F_TIMEOUT(dmabuf, fail_nth, 300)
 		ASSERT_EQ(failed ? -EFAULT : 0, ret);
 	} while (failed);
 	ASSERT_EQ(0, ret);
+	ASSERT_LT(1, nth);
 
-	/* What fails has not revoked it. */
-	mem = map(fd, page_size, 0);
+	/* What fails has not revoked it. An importer takes part. */
 	nth = 0;
 	do {
-		fail_nth(file, ++nth);
+		fd = export(self, 0, page_size);
+		mem = map(fd, page_size, 0);
+		ASSERT_NE(MAP_FAILED, mem);
+		ASSERT_EQ(0, iommufd_map_dmabuf(self->iommu, fd, SZ_1M + ++nth * page_size,
+						page_size));
+		fail_nth(file, nth);
 		ret = revoke_dmabuf(self, fd);
 		failed = failed_nth(file);
 		fail_nth(file, 0);
 		if (ret)
-			ASSERT_TRUE(can_read(mem));
-	} while (failed && ret);
+			ASSERT_EQ(-EFAULT, ret);
+		ASSERT_EQ(ret != 0, can_read(mem));
+		ASSERT_EQ(0, munmap(mem, page_size));
+		close(fd);
+	} while (failed);
 	ASSERT_EQ(0, ret);
-	ASSERT_FALSE(can_read(mem));
+	ASSERT_LT(1, nth);
+
+	/* Unbinding waits for whatever has not been put. */
+	close_device(self);
+	bind_anew(bdfs[0]);
 }
 
 int main(int argc, char *argv[])
