@@ -377,8 +377,13 @@ static void qda_test_ending(struct kunit *test)
 
 	KUNIT_ASSERT_EQ(test, qda_call_send(before, 1), 0);
 	priv->agree = true;
+	session->pd = QDA_PD_SENSORS;
 	KUNIT_EXPECT_EQ(test, qda_session_end(session, &result), 0);
 	KUNIT_EXPECT_EQ(test, priv->requests, 2);
+	KUNIT_EXPECT_EQ(test, le32_to_cpu(priv->request.client_id), 0);
+	KUNIT_EXPECT_EQ(test, le32_to_cpu(priv->request.module), 1);
+	KUNIT_EXPECT_EQ(test, le32_to_cpu(priv->request.scalars), 0x01010000);
+	KUNIT_EXPECT_EQ(test, le64_to_cpu(priv->request.ctx) & 0xff, 2);
 	KUNIT_EXPECT_EQ(test, qda_call_send(after, 1), -EPIPE);
 	KUNIT_EXPECT_EQ(test, priv->requests, 2);
 	KUNIT_EXPECT_EQ(test, qda_call_wait(before, true), -EPIPE);
@@ -595,6 +600,54 @@ static void qda_test_export(struct kunit *test)
 	qda_test_export_one(test, importer, obj);
 }
 
+static struct sg_table *qda_test_map_dma_buf(struct dma_buf_attachment *attach,
+					     enum dma_data_direction dir)
+{
+	return ERR_PTR(-EIO);
+}
+
+static void qda_test_unmap_dma_buf(struct dma_buf_attachment *attach, struct sg_table *sgt,
+				   enum dma_data_direction dir)
+{
+}
+
+static void qda_test_release_dma_buf(struct dma_buf *dmabuf)
+{
+}
+
+static const struct dma_buf_ops qda_test_dma_buf_ops = {
+	.map_dma_buf = qda_test_map_dma_buf,
+	.unmap_dma_buf = qda_test_unmap_dma_buf,
+	.release = qda_test_release_dma_buf,
+};
+
+/* What a bank would map is whole pages. */
+static void qda_test_import(struct kunit *test)
+{
+	const struct { size_t size; long error; } cases[] = {
+		{ PAGE_SIZE - 1, -EINVAL }, { PAGE_SIZE + 128, -EINVAL }, { 2 * PAGE_SIZE, 0 },
+	};
+	DEFINE_DMA_BUF_EXPORT_INFO(info);
+	struct qda_test *priv = test->priv;
+	struct drm_gem_object *obj;
+	struct dma_buf *dmabuf;
+	unsigned int i;
+
+	info.ops = &qda_test_dma_buf_ops;
+	info.priv = priv;
+	for (i = 0; i < ARRAY_SIZE(cases); i++) {
+		info.size = cases[i].size;
+		dmabuf = dma_buf_export(&info);
+		KUNIT_ASSERT_NOT_ERR_OR_NULL(test, dmabuf);
+		obj = qda_gem_import(&priv->qda->drm, dmabuf);
+		KUNIT_EXPECT_EQ(test, PTR_ERR_OR_ZERO(obj), cases[i].error);
+		if (!IS_ERR(obj))
+			drm_gem_object_put(obj);
+		dma_buf_put(dmabuf);
+	}
+	flush_delayed_fput();
+}
+
 static struct kunit_case qda_wire_cases[] = {
 	KUNIT_CASE(qda_test_scalars),
 	KUNIT_CASE(qda_test_context),
@@ -625,6 +678,7 @@ static struct kunit_case qda_call_cases[] = {
 	KUNIT_CASE(qda_test_args),
 	KUNIT_CASE(qda_test_too_many_ranges),
 	KUNIT_CASE(qda_test_export),
+	KUNIT_CASE(qda_test_import),
 	{ }
 };
 
