@@ -23,9 +23,9 @@ machine() {
 	machine_qemu=()
 	case $1 in
 	plain) ;;
-	swiotlb) # every streaming mapping bounces, as in a confidential guest
+	swiotlb) # every streaming mapping bounces, as in a confidential guest; IOMMUs, which would not, are passed through
 		[[ $2 == arm64 ]] || machine_long=1
-		machine_append='swiotlb=force'
+		machine_append='swiotlb=force iommu.passthrough=1'
 		;;
 	cma) # a CMA region that the command line asks for; heaps charge cgroups; vfio-pci has a device; caches are maintained
 		machine_append='cma=64M dma_heap.mem_accounting=1 fastrpc-sim.coherent=0'

@@ -9,7 +9,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/ioctl.h>
@@ -19,6 +21,7 @@
 #include <sys/wait.h>
 #include <time.h>
 
+#include <linux/capability.h>
 #include <linux/dma-buf.h>
 #include <linux/dma-heap.h>
 #include <linux/udmabuf.h>
@@ -303,6 +306,79 @@ static uint64_t locate(struct session *session, int module, uint32_t handle)
 	return addr;
 }
 
+/* A page that belongs to another driver; -1 if there is none. */
+static int foreign_page(void)
+{
+	int memfd = memfd_create("qda", MFD_ALLOW_SEALING), fd = -1;
+	struct udmabuf_create create = { .memfd = memfd, .size = PAGE };
+	int udmabuf = open("/dev/udmabuf", O_RDWR);
+
+	if (!ftruncate(memfd, PAGE) && !fcntl(memfd, F_ADD_SEALS, F_SEAL_SHRINK))
+		fd = ioctl(udmabuf, UDMABUF_CREATE, &create);
+	close(udmabuf);
+	close(memfd);
+	return fd;
+}
+
+static double seconds(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec + now.tv_nsec / 1e9;
+}
+
+#define BANKS	"/sys/bus/qda/devices"
+
+/* How many context banks there are; if @groups, how many behind an IOMMU. */
+static int count_banks(bool groups)
+{
+	struct dirent *entry;
+	char path[300];
+	int n = 0;
+	DIR *dir;
+
+	dir = opendir(BANKS);
+	while (dir && (entry = readdir(dir))) {
+		if (entry->d_name[0] == '.')
+			continue;
+		snprintf(path, sizeof(path), BANKS "/%s/iommu_group", entry->d_name);
+		n += !groups || !access(path, F_OK);
+	}
+	if (dir)
+		closedir(dir);
+	return n;
+}
+
+/* How many pieces of memory the DMA API knows of in the DSP's banks; -1 if it does not tell. */
+static int bank_memory(void)
+{
+	FILE *dump = fopen("/sys/kernel/debug/dma-api/dump", "r");
+	char line[512];
+	int n = 0;
+
+	if (!dump)
+		return -1;
+	while (fgets(line, sizeof(line), dump))
+		n += !!strstr(line, CDSP_CHANNEL ".compute-cb");
+	fclose(dump);
+	return n;
+}
+
+/* Wait until it is @wanted, for ten seconds at most; true if it is, or nobody can tell. */
+static bool bank_memory_is(int wanted)
+{
+	int i, n;
+
+	for (i = 0; i < 100; i++) {
+		n = bank_memory();
+		if (n < 0 || n == wanted)
+			return true;
+		usleep(100000);
+	}
+	return false;
+}
+
 FIXTURE(qda) {
 	int dev;
 	long outside;
@@ -327,7 +403,31 @@ FIXTURE_TEARDOWN(qda)
 	EXPECT_EQ(0, sim_wait_count(CDSP, "processes", 0));
 	EXPECT_EQ(0, sim_wait_count(CDSP, "calls", 0));
 	EXPECT_EQ(self->outside, sim_count(CDSP, "outside"));
+	/* As long as there are banks to tell it of: nothing is left in them. */
+	EXPECT_TRUE(bank_memory_is(0));
 	unbind_driver(CDSP_CHANNEL);
+}
+
+/* What has no session has nothing to tell the DSP of, and nothing in a bank. */
+TEST_F(qda, no_session)
+{
+	long busy = sim_count(CDSP, "busy_ns");
+	struct session session;
+	struct buffer buf;
+	int dev;
+
+	dev = open_device(CDSP_CHANNEL);
+	ASSERT_LE(0, dev);
+	ASSERT_EQ(0, gem_create(dev, &buf, PAGE));
+	gem_destroy(&buf);
+	close(dev);
+	EXPECT_EQ(busy, sim_count(CDSP, "busy_ns"));
+	EXPECT_TRUE(bank_memory_is(0));
+
+	/* Both would be seen. */
+	ASSERT_EQ(0, session_create(&session, self->dev, 0, 0));
+	EXPECT_LT(busy, sim_count(CDSP, "busy_ns"));
+	EXPECT_NE(0, bank_memory());
 }
 
 TEST_F(qda, query)
@@ -482,6 +582,7 @@ TEST_F(qda, session_errors)
 	memset(&good, 0, sizeof(good));
 	REFUSED(EINVAL, (bad.kind = DRM_QDA_SESSION_ROOT, bad.attributes = 1));
 	REFUSED(EINVAL, (bad.kind = DRM_QDA_SESSION_SENSORS, bad.signature_size = 1));
+	REFUSED(EINVAL, (bad.kind = DRM_QDA_SESSION_ROOT, bad.flags = DRM_QDA_SESSION_POLL));
 #undef REFUSED
 
 	/* The largest shell asks for more memory than there may be in one piece. */
@@ -587,34 +688,49 @@ TEST_F(qda, errors_of_the_dsp)
 
 TEST_F(qda, all_arguments)
 {
+	static char expected[PAGE];
 	struct drm_qda_arg args[255 * 2 + 30] = {};
 	struct session session;
 	struct buffer handles;
-	int module, result, i;
+	int echo_module, copy_module, result, i, j;
 	char *in, *out;
 
 	ASSERT_EQ(0, session_create(&session, self->dev, 0, 0));
-	ASSERT_EQ(0, gem_create(self->dev, &handles, PAGE));
-	module = open_module(&session, "echo");
-	ASSERT_LT(20, module);
+	ASSERT_EQ(0, gem_create(self->dev, &handles, 2 * PAGE));
+	echo_module = open_module(&session, "echo");
+	ASSERT_LT(20, echo_module);
+	copy_module = open_module(&session, "copy");
+	ASSERT_LT(20, copy_module);
 	in = session.args.mem;
 	out = in + PAGE;
+	for (i = 0; i < PAGE; i++) {
+		in[i] = i % 251 + 1;
+		handles.mem[i] = i % 241 + 1;
+	}
+	/* Of each eight bytes, the first one up to all of them. */
 	for (i = 0; i < 255; i++) {
-		in[i * 8] = i + 1;
 		args[i] = arg(session.args.handle, i * 8, 1 + i % 8);
 		args[255 + i] = arg(session.args.handle, PAGE + i * 8, 1 + i % 8);
+		for (j = 0; j < 1 + i % 8; j++)
+			expected[i * 8 + j] = in[i * 8 + j];
 	}
-	for (i = 510; i < 540; i++)
-		args[i] = arg(handles.handle, 0, PAGE);
+	for (i = 0; i < 15; i++) {
+		args[510 + i] = arg(handles.handle, i * 256, 256);
+		args[525 + i] = arg(handles.handle, PAGE + i * 256, 256);
+	}
 	memset(out, 0, PAGE);
-	ASSERT_EQ(0, invoke(self->dev, module, DRM_QDA_SCALARS(2, 255, 255, 15, 15), args,
+	ASSERT_EQ(0, invoke(self->dev, echo_module, DRM_QDA_SCALARS(2, 255, 255, 15, 15), args,
 			    &result));
 	EXPECT_EQ(0, result);
-	for (i = 0; i < 255 && in[i * 8] == out[i * 8]; i++)
-		;
-	EXPECT_EQ(255, i);
+	EXPECT_EQ(0, memcmp(out, expected, PAGE));
+	EXPECT_EQ(0, handles.mem[PAGE]);
+	ASSERT_EQ(0, invoke(self->dev, copy_module, DRM_QDA_SCALARS(2, 255, 255, 15, 15), args,
+			    &result));
+	EXPECT_EQ(0, result);
+	EXPECT_EQ(0, memcmp(handles.mem, handles.mem + PAGE, 15 * 256));
+	EXPECT_EQ(0, handles.mem[PAGE + 15 * 256]);
 	/* Small ones after large ones. */
-	EXPECT_EQ(0, echo(&session, module, 7, 64));
+	EXPECT_EQ(0, echo(&session, echo_module, 7, 64));
 }
 
 TEST_F(qda, handles)
@@ -636,6 +752,29 @@ TEST_F(qda, handles)
 	EXPECT_EQ(0, result);
 	EXPECT_EQ(0, to.mem[PAGE - 1]);
 	EXPECT_EQ(0, memcmp(from.mem, to.mem + PAGE, 2 * PAGE));
+}
+
+/* Where mappings bounce, there is no room for one that is large, and the rest works on. */
+TEST_F(qda, too_large_to_bounce)
+{
+	struct session session;
+	struct buffer buf;
+	struct drm_qda_map map = { .length = 4 * MIB };
+	struct drm_qda_arg args[1];
+	int module, result;
+
+	if (sim_groups() || system("grep -qw swiotlb=force /proc/cmdline"))
+		SKIP(return, "nothing bounces here");
+	ASSERT_EQ(0, session_create(&session, self->dev, 0, 0));
+	module = open_module(&session, "echo");
+	ASSERT_LT(20, module);
+	ASSERT_EQ(0, gem_create(self->dev, &buf, 4 * MIB));
+	args[0] = arg(buf.handle, 0, 1);
+	EXPECT_EQ(EIO, ERRNO(invoke(self->dev, module, DRM_QDA_SCALARS(2, 1, 0, 0, 0), args,
+				    &result)));
+	map.handle = buf.handle;
+	EXPECT_EQ(EIO, ERRNO(ioctl(self->dev, DRM_IOCTL_QDA_MAP, &map)));
+	EXPECT_EQ(0, echo(&session, module, 1, 100));
 }
 
 TEST_F(qda, sum_of_a_vector)
@@ -663,6 +802,27 @@ TEST_F(qda, sum_of_a_vector)
 	EXPECT_EQ(0, result);
 	memcpy(&sum, session.args.mem + 128, sizeof(sum));
 	EXPECT_EQ(expected, sum);
+}
+
+/* What the documentation shows as a program does what it says. */
+TEST_F(qda, example)
+{
+	int shell = memfd_create("shell", 0);
+	char program[256], command[320], line[64] = "";
+	ssize_t n = readlink("/proc/self/exe", program, sizeof(program) - 1);
+	FILE *output;
+
+	ASSERT_LT(0, n);
+	program[n] = '\0';
+	*strrchr(program, '/') = '\0';
+	ASSERT_EQ(4, write(shell, "\177ELF", 4));
+	snprintf(command, sizeof(command), "%s/example /proc/%d/fd/%d", program, getpid(), shell);
+	output = popen(command, "r");
+	ASSERT_NE(NULL, output);
+	EXPECT_NE(NULL, fgets(line, sizeof(line), output));
+	EXPECT_STREQ("the sum is 499500\n", line);
+	EXPECT_EQ(0, pclose(output));
+	close(shell);
 }
 
 TEST_F(qda, invoke_errors)
@@ -757,6 +917,90 @@ TEST_F(qda, map)
 		EXPECT_EQ(SIM_EFAILED, dsp_memory(&session, module, 5, map.dsp_address, data));
 		munmap(buf.mem, buf.size);
 	}
+}
+
+static void nothing(int signal)
+{
+}
+
+struct request {
+	int dev;
+	unsigned long number;
+	void *data;
+};
+
+static void *send_request(void *arg)
+{
+	struct request *request = arg;
+
+	return (void *)(intptr_t)ERRNO(ioctl(request->dev, request->number, request->data));
+}
+
+/* A signal comes to who makes @second while the DSP takes its time for @first. */
+static void interrupt_second(struct __test_metadata *_metadata, const char *dsp,
+			     struct request first, struct request second)
+{
+	struct sigaction action = { .sa_handler = nothing };
+	struct itimerval timer = { .it_value.tv_usec = 100000 };
+	sigset_t alarm, before;
+	pthread_t thread;
+	void *error;
+
+	ASSERT_EQ(0, sigaction(SIGALRM, &action, NULL));
+	sigemptyset(&alarm);
+	sigaddset(&alarm, SIGALRM);
+	ASSERT_EQ(0, pthread_sigmask(SIG_BLOCK, &alarm, &before));
+	ASSERT_EQ(0, pthread_create(&thread, NULL, send_request, &first));
+	ASSERT_EQ(0, pthread_sigmask(SIG_SETMASK, &before, NULL));
+	ASSERT_EQ(1, sim_wait_count(dsp, "calls", 1));
+	ASSERT_EQ(0, setitimer(ITIMER_REAL, &timer, NULL));
+	EXPECT_EQ(EINTR, (intptr_t)send_request(&second));
+	EXPECT_EQ(1, sim_count(dsp, "calls"));
+	ASSERT_EQ(0, pthread_join(thread, &error));
+	EXPECT_EQ(0, (intptr_t)error);
+}
+
+/* While the DSP has one of them, another one waits, which signals end. */
+TEST_F(qda, signal_while_waiting)
+{
+	struct drm_qda_capabilities capabilities;
+	struct drm_qda_query queries[2] = { {
+		.type = DRM_QDA_QUERY_CAPABILITIES, .size = sizeof(capabilities),
+		.data = (uintptr_t)&capabilities,
+	} };
+	struct drm_qda_map map = { .length = PAGE }, late = map;
+	struct drm_qda_unmap unmap = { .length = PAGE };
+	struct session session;
+	struct request first, second;
+	struct buffer buf;
+
+	ASSERT_EQ(0, session_create(&session, self->dev, 0, 0));
+	ASSERT_EQ(0, gem_create(self->dev, &buf, PAGE));
+	map.handle = session.args.handle;
+	late.handle = buf.handle;
+	ASSERT_EQ(0, ioctl(self->dev, DRM_IOCTL_QDA_MAP, &map));
+	unmap.dsp_address = map.dsp_address;
+	map.dsp_address = 0;
+	ASSERT_EQ(0, sim_write(CDSP, "delay_ms", "3000"));
+
+	first = (struct request){ self->dev, DRM_IOCTL_QDA_MAP, &late };
+	second = (struct request){ self->dev, DRM_IOCTL_QDA_MAP, &map };
+	ASSERT_EQ(0, sim_write(CDSP, "misbehave", "late 1"));
+	interrupt_second(_metadata, CDSP, first, second);
+	second = (struct request){ self->dev, DRM_IOCTL_QDA_UNMAP, &unmap };
+	ASSERT_EQ(0, sim_write(CDSP, "misbehave", "late 1"));
+	interrupt_second(_metadata, CDSP, first, second);
+	/* It was not unmapped. */
+	EXPECT_EQ(0, ioctl(self->dev, DRM_IOCTL_QDA_UNMAP, &unmap));
+
+	/* The DSP is asked once for each device. */
+	queries[1] = queries[0];
+	first = (struct request){ self->dev, DRM_IOCTL_QDA_QUERY, &queries[0] };
+	second = (struct request){ self->dev, DRM_IOCTL_QDA_QUERY, &queries[1] };
+	ASSERT_EQ(0, sim_write(CDSP, "misbehave", "late 2"));
+	interrupt_second(_metadata, CDSP, first, second);
+	EXPECT_EQ(SIM_ARCH, capabilities.attributes[SIM_ARCH_VERSION]);
+	ASSERT_EQ(0, sim_write(CDSP, "delay_ms", "200"));
 }
 
 static void *map_and_unmap(void *arg)
@@ -903,6 +1147,9 @@ TEST_F(qda, mapped_while_open)
 	ASSERT_LT(20, module);
 	ASSERT_EQ(0, gem_create(self->dev, &buf, 8 * MIB));
 	addr = locate(&session, module, buf.handle);
+	/* By the stream's number, and 34 bits. */
+	EXPECT_LT(0, addr >> 56);
+	EXPECT_GT(1ULL << 34, addr & ~(0xffULL << 56));
 	EXPECT_EQ(addr, locate(&session, module, buf.handle));
 	EXPECT_EQ(0, dsp_memory(&session, module, 3, addr, data));
 	ASSERT_EQ(0, gem_close(self->dev, buf.handle));
@@ -1061,22 +1308,90 @@ TEST_F(qda, import_udmabuf)
 	try_import(_metadata, self->dev, fd, mem);
 }
 
+/* The same page twice lies together for nobody but an IOMMU. */
+TEST_F(qda, import_scattered)
+{
+	int memfd = memfd_create("qda", MFD_ALLOW_SEALING);
+	int udmabuf = open("/dev/udmabuf", O_RDWR), fd, module, result;
+	int expected = sim_groups() ? 0 : EOPNOTSUPP;
+	struct drm_qda_map map = { .length = 2 * PAGE };
+	struct drm_qda_session_create create = {
+		.kind = DRM_QDA_SESSION_USER, .shell_size = 2 * PAGE,
+	};
+	struct udmabuf_create_list *list;
+	struct drm_qda_arg args[2];
+	struct session session;
+	uint32_t handle;
+	int i;
+
+	if (udmabuf < 0)
+		SKIP(return, "no udmabuf");
+	ASSERT_LE(0, memfd);
+	ASSERT_EQ(0, ftruncate(memfd, PAGE));
+	ASSERT_EQ(4, pwrite(memfd, "\177ELF", 4, 0));
+	ASSERT_EQ(0, fcntl(memfd, F_ADD_SEALS, F_SEAL_SHRINK));
+	list = calloc(1, sizeof(*list) + 2 * sizeof(list->list[0]));
+	ASSERT_NE(NULL, list);
+	list->count = 2;
+	for (i = 0; i < 2; i++) {
+		list->list[i].memfd = memfd;
+		list->list[i].size = PAGE;
+	}
+	fd = ioctl(udmabuf, UDMABUF_CREATE_LIST, list);
+	ASSERT_LE(0, fd);
+	free(list);
+
+	ASSERT_EQ(0, session_create(&session, self->dev, 0, 0));
+	module = open_module(&session, "echo");
+	ASSERT_LT(20, module);
+	ASSERT_EQ(0, prime_import(self->dev, fd, &handle));
+	args[0] = arg(handle, 0, PAGE);
+	args[1] = arg(handle, PAGE, PAGE);
+	EXPECT_EQ(expected, ERRNO(invoke(self->dev, module, DRM_QDA_SCALARS(2, 1, 1, 0, 0), args,
+					 &result)));
+	map.handle = handle;
+	EXPECT_EQ(expected, ERRNO(ioctl(self->dev, DRM_IOCTL_QDA_MAP, &map)));
+	ASSERT_EQ(0, session_release(self->dev));
+	create.shell_handle = handle;
+	EXPECT_EQ(expected, ERRNO(ioctl(self->dev, DRM_IOCTL_QDA_SESSION_CREATE, &create)));
+	close(udmabuf);
+	close(memfd);
+	close(fd);
+}
+
+/* Also where CMA pages lie, which are contiguous for everybody. */
 TEST_F(qda, import_from_a_heap)
 {
-	struct dma_heap_allocation_data alloc = { .len = 2 * PAGE, .fd_flags = O_RDWR | O_CLOEXEC };
+	static const char * const heaps[] = { "system", "default_cma_region", "reserved" };
+	char path[64];
 	char *mem;
-	int heap;
+	int heap, n = 0;
+	unsigned int i;
 
-	if (system("modprobe -q system_heap"))
-		TH_LOG("no module system_heap");
-	heap = open("/dev/dma_heap/system", O_RDWR);
-	if (heap < 0)
-		SKIP(return, "no system heap");
-	ASSERT_EQ(0, ioctl(heap, DMA_HEAP_IOCTL_ALLOC, &alloc));
-	mem = mmap(NULL, 2 * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, alloc.fd, 0);
-	ASSERT_NE(MAP_FAILED, mem);
-	memset(mem, 0x3c, PAGE);
-	try_import(_metadata, self->dev, alloc.fd, mem);
+	if (system("modprobe -q system_heap; modprobe -q cma_heap"))
+		TH_LOG("no modules of heaps");
+	for (i = 0; i < ARRAY_SIZE(heaps); i++) {
+		struct dma_heap_allocation_data alloc = {
+			.len = 2 * PAGE, .fd_flags = O_RDWR | O_CLOEXEC,
+		};
+
+		snprintf(path, sizeof(path), "/dev/dma_heap/%s", heaps[i]);
+		heap = open(path, O_RDWR);
+		if (heap < 0)
+			continue;
+		TH_LOG("heap %s", heaps[i]);
+		ASSERT_EQ(0, ioctl(heap, DMA_HEAP_IOCTL_ALLOC, &alloc));
+		close(heap);
+		mem = mmap(NULL, 2 * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, alloc.fd, 0);
+		ASSERT_NE(MAP_FAILED, mem);
+		memset(mem, 0x3c, PAGE);
+		try_import(_metadata, self->dev, alloc.fd, mem);
+		munmap(mem, 2 * PAGE);
+		close(alloc.fd);
+		n++;
+	}
+	if (!n)
+		SKIP(return, "no heap");
 }
 
 static int open_vgem(void)
@@ -1243,12 +1558,26 @@ static bool domains_are_secure(void)
 	return value != 'Y';
 }
 
+/* Stay root, without what makes it that. */
+static int drop_admin(void)
+{
+	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct data[2];
+
+	if (syscall(SYS_capget, &header, data))
+		return -1;
+	data[CAP_TO_INDEX(CAP_SYS_ADMIN)].effective &= ~CAP_TO_MASK(CAP_SYS_ADMIN);
+	return syscall(SYS_capset, &header, data);
+}
+
+#define NO_NAMESPACE	77
+
 /* See the table in Documentation/accel/qda/uapi.rst. */
 TEST_F(qda, privileges)
 {
 	int refused = domains_are_secure() ? ECONNREFUSED : 0;
 	struct drm_qda_device device;
-	int dev, status, static_error;
+	int i, dev, status, static_error;
 	pid_t child;
 
 	ASSERT_EQ(0, bind_driver(ADSP_CHANNEL));
@@ -1259,14 +1588,29 @@ TEST_F(qda, privileges)
 	ASSERT_EQ(0, query_device(dev, &device));
 	/* Without a heap, there is no static domain for anybody. */
 	static_error = device.flags & DRM_QDA_DEVICE_STATIC ? refused : EOPNOTSUPP;
+	/* Neither a user's number nor what a user may do in a namespace of its own counts. */
+	for (i = 0; i < 2; i++) {
+		child = fork();
+		ASSERT_LE(0, child);
+		if (!child) {
+			if (i ? unshare(CLONE_NEWUSER) : drop_admin())
+				_exit(i ? NO_NAMESPACE : 1);
+			_exit(try_user(self->dev, 0) != refused ||
+			      try_user(dev, 0) != refused ? 2 : 0);
+		}
+		ASSERT_EQ(child, waitpid(child, &status, 0));
+		if (!WIFEXITED(status) || WEXITSTATUS(status) != NO_NAMESPACE)
+			EXPECT_EQ(0, status);
+	}
 	child = fork();
 	ASSERT_LE(0, child);
 	if (!child) {
-		if (setuid(1000))
+		if (setuid(1000) || query_device(self->dev, &device))
 			_exit(1);
 		if (try_user(self->dev, 0) != refused)
 			_exit(2);
-		if (try_user(self->dev, DRM_QDA_SESSION_UNSIGNED))
+		if (try_user(self->dev, DRM_QDA_SESSION_UNSIGNED) ||
+		    try_user(self->dev, DRM_QDA_SESSION_UNSIGNED | DRM_QDA_SESSION_PRIVILEGED))
 			_exit(3);
 		if (try_attach(self->dev, DRM_QDA_SESSION_ROOT) ||
 		    try_attach(self->dev, DRM_QDA_SESSION_SENSORS))
@@ -1274,7 +1618,8 @@ TEST_F(qda, privileges)
 		if (try_attach(dev, DRM_QDA_SESSION_ROOT) != refused ||
 		    try_attach(dev, DRM_QDA_SESSION_SENSORS) != refused)
 			_exit(5);
-		if (try_user(dev, DRM_QDA_SESSION_UNSIGNED) != refused)
+		if (try_user(dev, 0) != refused ||
+		    try_user(dev, DRM_QDA_SESSION_UNSIGNED) != refused)
 			_exit(6);
 		if (create_static(dev, "audiopd", 8) != static_error)
 			_exit(7);
@@ -1283,7 +1628,7 @@ TEST_F(qda, privileges)
 		_exit(0);
 	}
 	ASSERT_EQ(child, waitpid(child, &status, 0));
-	EXPECT_EQ(0, WEXITSTATUS(status));
+	EXPECT_EQ(0, status);
 	EXPECT_EQ(0, try_attach(dev, DRM_QDA_SESSION_ROOT));
 	drop(dev);
 	unbind_driver(ADSP_CHANNEL);
@@ -1319,6 +1664,7 @@ TEST_F(qda, audio_dsp)
 
 TEST_F(qda, static_domain)
 {
+	struct drm_qda_session_create create = { .kind = DRM_QDA_SESSION_STATIC }, again;
 	static char long_name[129];
 	struct drm_qda_device device;
 	int dev, other;
@@ -1342,9 +1688,18 @@ TEST_F(qda, static_domain)
 	EXPECT_EQ(0, sim_count(ADSP, "heap_size"));
 
 	/* The DSP refuses a heap if it has one, and a session if it has none. */
-	ASSERT_EQ(0, create_static(dev, long_name + 1, 128));
-	EXPECT_TRUE(sim_heap_is_right(ADSP));
 	other = open_device(ADSP_CHANNEL);
+	ASSERT_LE(0, other);
+	ASSERT_EQ(0, sim_write(ADSP, "delay_ms", "3000"));
+	ASSERT_EQ(0, sim_write(ADSP, "misbehave", "late 1"));
+	create.name = (uintptr_t)(long_name + 1);
+	create.name_size = 128;
+	again = create;
+	interrupt_second(_metadata, ADSP,
+			 (struct request){ dev, DRM_IOCTL_QDA_SESSION_CREATE, &create },
+			 (struct request){ other, DRM_IOCTL_QDA_SESSION_CREATE, &again });
+	ASSERT_EQ(0, sim_write(ADSP, "delay_ms", "200"));
+	EXPECT_TRUE(sim_heap_is_right(ADSP));
 	EXPECT_EQ(0, create_static(other, "audiopd", 8));
 	EXPECT_EQ(2, sim_count(ADSP, "processes"));
 	ASSERT_EQ(0, session_release(dev));
@@ -1412,30 +1767,32 @@ TEST_F(qda, listener)
 	EXPECT_EQ(0, (intptr_t)error);
 }
 
-TEST_F(qda, too_many_calls)
+/* A session that has nothing pending has room for so many calls; it is released. */
+static void fill_with_calls(struct __test_metadata *_metadata, int dev)
 {
 	struct drm_qda_device device;
-	struct session session;
 	pthread_t threads[255];
 	unsigned int i;
 	int result;
 
-	ASSERT_EQ(0, query_device(self->dev, &device));
+	ASSERT_EQ(0, query_device(dev, &device));
 	ASSERT_GE(255, device.max_calls);
-	ASSERT_EQ(0, session_create(&session, self->dev, 0, 0));
 	for (i = 0; i < device.max_calls; i++)
-		ASSERT_EQ(0, pthread_create(&threads[i], NULL, listen,
-					    (void *)(intptr_t)self->dev));
+		ASSERT_EQ(0, pthread_create(&threads[i], NULL, listen, (void *)(intptr_t)dev));
 	ASSERT_EQ(device.max_calls, sim_wait_count(CDSP, "calls", device.max_calls));
-	EXPECT_EQ(EBUSY, ERRNO(invoke(self->dev, SIM_LISTENER, DRM_QDA_SCALARS(4, 0, 0, 0, 0),
-				      NULL, &result)));
-	EXPECT_EQ(0, session_release(self->dev));
+	EXPECT_EQ(EBUSY, ERRNO(invoke(dev, SIM_LISTENER, DRM_QDA_SCALARS(4, 0, 0, 0, 0), NULL,
+				      &result)));
+	EXPECT_EQ(0, session_release(dev));
 	for (i = 0; i < device.max_calls; i++)
 		pthread_join(threads[i], NULL);
 }
 
-static void nothing(int signal)
+TEST_F(qda, too_many_calls)
 {
+	struct session session;
+
+	ASSERT_EQ(0, session_create(&session, self->dev, 0, 0));
+	fill_with_calls(_metadata, self->dev);
 }
 
 TEST_F(qda, signal)
@@ -1587,6 +1944,47 @@ TEST_F(qda, silent_call)
 	EXPECT_EQ(SIM_SESSIONS, wait_sessions_free(self->dev, SIM_SESSIONS));
 }
 
+/* A call that nobody polls for any more, and whose only reply is a word in memory, ends. */
+TEST_F(qda, polling_interrupted)
+{
+	struct sigaction action = { .sa_handler = nothing };
+	struct itimerval timer = { .it_value.tv_usec = 100000 };
+	int dev, module, status, result;
+	struct session session;
+	pid_t child;
+
+	ASSERT_EQ(0, sim_write(CDSP, "poll", "Y"));
+	ASSERT_EQ(0, session_create(&session, self->dev, 0, DRM_QDA_SESSION_POLL));
+	module = open_module(&session, "sleep");
+	ASSERT_LT(20, module);
+	ASSERT_EQ(0, sigaction(SIGALRM, &action, NULL));
+	ASSERT_EQ(0, setitimer(ITIMER_REAL, &timer, NULL));
+	EXPECT_EQ(EINTR, ERRNO(call_u32(&session, module, 1000, &result)));
+	EXPECT_EQ(0, sim_wait_count(CDSP, "calls", 0));
+	/* The word is looked for five times a second. */
+	sleep(1);
+	fill_with_calls(_metadata, self->dev);
+
+	child = fork();
+	ASSERT_LE(0, child);
+	if (!child) {
+		dev = open_device(CDSP_CHANNEL);
+		if (dev < 0 || session_create(&session, dev, 0, DRM_QDA_SESSION_POLL))
+			_exit(1);
+		module = open_module(&session, "sleep");
+		call_u32(&session, module, 1000, &result);
+		_exit(2);
+	}
+	EXPECT_EQ(1, sim_wait_count(CDSP, "processes", 1));
+	EXPECT_EQ(1, sim_wait_count(CDSP, "calls", 1));
+	kill(child, SIGKILL);
+	ASSERT_EQ(child, waitpid(child, &status, 0));
+	EXPECT_TRUE(WIFSIGNALED(status));
+	EXPECT_EQ(0, sim_wait_count(CDSP, "calls", 0));
+	EXPECT_EQ(SIM_SESSIONS, wait_sessions_free(self->dev, SIM_SESSIONS));
+	ASSERT_EQ(0, sim_write(CDSP, "poll", "N"));
+}
+
 /* The kernel's own calls read their payloads where they wrote them. */
 TEST_F(qda, metadata_of_kernel_calls)
 {
@@ -1640,10 +2038,11 @@ TEST_F(qda, exit_of_the_domain)
 {
 	struct drm_qda_map map = { .length = PAGE }, late = { .length = PAGE };
 	struct drm_qda_unmap unmap = { .length = PAGE };
+	struct drm_qda_session_release release = {};
 	struct session session;
 	pthread_t thread;
 	void *error;
-	int module;
+	int i, module;
 
 	ASSERT_EQ(0, session_create(&session, self->dev, 0, 0));
 	map.handle = session.args.handle;
@@ -1661,8 +2060,13 @@ TEST_F(qda, exit_of_the_domain)
 	late.handle = session.args.handle;
 	EXPECT_EQ(EREMOTEIO, ERRNO(ioctl(self->dev, DRM_IOCTL_QDA_MAP, &late)));
 	EXPECT_EQ(SIM_EBADSTATE, late.result);
-	EXPECT_EQ(EREMOTEIO, ERRNO(ioctl(self->dev, DRM_IOCTL_QDA_UNMAP, &unmap)));
-	EXPECT_EQ(EREMOTEIO, ERRNO(session_release(self->dev)));
+	/* It stays mapped. */
+	for (i = 0; i < 2; i++) {
+		EXPECT_EQ(EREMOTEIO, ERRNO(ioctl(self->dev, DRM_IOCTL_QDA_UNMAP, &unmap)));
+		EXPECT_EQ(SIM_EBADSTATE, unmap.result);
+	}
+	EXPECT_EQ(EREMOTEIO, ERRNO(ioctl(self->dev, DRM_IOCTL_QDA_SESSION_RELEASE, &release)));
+	EXPECT_EQ(SIM_EBADSTATE, release.result);
 	ASSERT_EQ(0, session_create(&session, self->dev, 0, 0));
 	EXPECT_LT(20, open_module(&session, "echo"));
 }
@@ -1681,11 +2085,16 @@ TEST_F_TIMEOUT(qda, no_answer, 90)
 	struct drm_qda_device device;
 	struct session session;
 	struct buffer buf;
+	double start;
 
 	ASSERT_EQ(0, sim_write(CDSP, "misbehave", "silent 2"));
+	start = seconds();
 	EXPECT_EQ(ETIMEDOUT, ERRNO(ioctl(self->dev, DRM_IOCTL_QDA_QUERY, &query)));
+	EXPECT_LT(9.9, seconds() - start);
 	/* It is not asked again. */
+	start = seconds();
 	EXPECT_EQ(ETIMEDOUT, ERRNO(ioctl(self->dev, DRM_IOCTL_QDA_QUERY, &query)));
+	EXPECT_GT(9.9, seconds() - start);
 
 	ASSERT_EQ(0, session_create(&session, self->dev, 0, 0));
 	ASSERT_EQ(0, gem_create(self->dev, &buf, PAGE));
@@ -1748,10 +2157,15 @@ TEST_F(qda, restart)
 	struct drm_qda_session_create create = { .kind = DRM_QDA_SESSION_ROOT };
 	struct drm_qda_gem_create gem = { .size = PAGE };
 	struct session session, again;
-	int idle, attached, fd, dev, module, result;
+	int idle, attached, fd, foreign, dev, module, result;
+	struct drm_qda_unmap unmap = { .length = PAGE };
 	struct drm_qda_map map = { .length = PAGE };
+	struct drm_qda_gem_mmap_offset offset = {};
+	struct drm_qda_device device;
+	struct drm_qda_arg args[2];
 	struct buffer buf;
 	pthread_t thread;
+	uint32_t handle;
 	void *error;
 
 	idle = open_device(CDSP_CHANNEL);
@@ -1764,6 +2178,19 @@ TEST_F(qda, restart)
 	ASSERT_LE(0, fd);
 	map.handle = buf.handle;
 	ASSERT_EQ(0, ioctl(self->dev, DRM_IOCTL_QDA_MAP, &map));
+	/* A bank has mapped what another driver owns, and nobody else holds. */
+	foreign = foreign_page();
+	if (foreign >= 0) {
+		module = open_module(&session, "echo");
+		ASSERT_LT(20, module);
+		ASSERT_EQ(0, prime_import(self->dev, foreign, &handle));
+		close(foreign);
+		args[0] = arg(handle, 0, 8);
+		args[1] = arg(handle, 64, 8);
+		ASSERT_EQ(0, invoke(self->dev, module, DRM_QDA_SCALARS(2, 1, 1, 0, 0), args,
+				    &result));
+		EXPECT_EQ(0, result);
+	}
 	ASSERT_EQ(0, pthread_create(&thread, NULL, listen, (void *)(intptr_t)self->dev));
 	ASSERT_EQ(1, sim_wait_count(CDSP, "calls", 1));
 	memset(buf.mem, 0x5a, PAGE);
@@ -1775,9 +2202,15 @@ TEST_F(qda, restart)
 	EXPECT_EQ(0x5a, buf.mem[0]);
 	buf.mem[PAGE - 1] = 1;
 	EXPECT_EQ(ENODEV, ERRNO(invoke(self->dev, 3, 0, NULL, &result)));
+	EXPECT_EQ(ENODEV, ERRNO(ioctl(self->dev, DRM_IOCTL_QDA_MAP, &map)));
+	unmap.dsp_address = map.dsp_address;
+	EXPECT_EQ(ENODEV, ERRNO(ioctl(self->dev, DRM_IOCTL_QDA_UNMAP, &unmap)));
 	EXPECT_EQ(ENODEV, ERRNO(session_release(self->dev)));
+	EXPECT_EQ(ENODEV, ERRNO(query_device(idle, &device)));
 	EXPECT_EQ(ENODEV, ERRNO(ioctl(idle, DRM_IOCTL_QDA_SESSION_CREATE, &create)));
 	EXPECT_EQ(ENODEV, ERRNO(ioctl(idle, DRM_IOCTL_QDA_GEM_CREATE, &gem)));
+	offset.handle = buf.handle;
+	EXPECT_EQ(ENODEV, ERRNO(ioctl(self->dev, DRM_IOCTL_QDA_GEM_MMAP_OFFSET, &offset)));
 	close(attached);
 
 	ASSERT_EQ(0, sim_write(CDSP, "online", "1"));
@@ -1791,7 +2224,6 @@ TEST_F(qda, restart)
 	EXPECT_EQ(ENODEV, ERRNO(invoke(self->dev, 3, 0, NULL, &result)));
 	/* The old device's buffer is another driver's for the new one. */
 	EXPECT_EQ(0, prime_import(dev, fd, &map.handle));
-	map.pad = 0;
 	EXPECT_EQ(0, ioctl(dev, DRM_IOCTL_QDA_MAP, &map));
 	close(fd);
 	close(idle);
@@ -1899,14 +2331,6 @@ TEST_F(qda, unbind_during_a_call)
 	ASSERT_EQ(0, session_create(&session, self->dev, 0, 0));
 }
 
-static double seconds(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec + now.tv_nsec / 1e9;
-}
-
 static double race_seconds(void)
 {
 	const char *given = getenv("RACE_SECONDS");
@@ -1918,7 +2342,7 @@ struct racer {
 	struct session *session;
 	double until;
 	int module;
-	int failed;
+	int failed, passed;
 };
 
 static void *race_calls(void *data)
@@ -1955,7 +2379,7 @@ TEST_F_TIMEOUT(qda, race_calls, 300)
 	module = open_module(&session, "echo");
 	ASSERT_LT(20, module);
 	for (i = 0; i < 4; i++) {
-		racers[i] = (struct racer){ &session, seconds() + race_seconds(), module, 0 };
+		racers[i] = (struct racer){ &session, seconds() + race_seconds(), module, 0, 0 };
 		ASSERT_EQ(0, pthread_create(&threads[i], NULL, race_calls, &racers[i]));
 	}
 	for (i = 0; i < 4; i++) {
@@ -1968,7 +2392,7 @@ struct releaser {
 	int dev, module;
 	uint32_t handle;
 	uint64_t size;
-	int error;
+	int error, calls;
 };
 
 static void *race_release(void *data)
@@ -1980,10 +2404,11 @@ static void *race_release(void *data)
 	};
 	int result = 0;
 
-	do
+	do {
 		releaser->error = ERRNO(invoke(releaser->dev, releaser->module,
 					       DRM_QDA_SCALARS(2, 1, 1, 0, 0), args, &result));
-	while (!releaser->error);
+		releaser->calls += !releaser->error;
+	} while (!releaser->error);
 	return NULL;
 }
 
@@ -1995,12 +2420,14 @@ TEST_F_TIMEOUT(qda, race_release, 300)
 	struct releaser releaser;
 	struct buffer buf;
 	pthread_t thread;
+	int calls = 0;
 
-	while (seconds() < until) {
+	/* Not always before the first call */
+	while (seconds() < until || !calls) {
 		ASSERT_EQ(0, session_create(&session, self->dev, 0, 0));
 		ASSERT_EQ(0, gem_create(self->dev, &buf, 4 * MIB));
 		releaser = (struct releaser){
-			self->dev, open_module(&session, "echo"), buf.handle, 4 * MIB, 0
+			self->dev, open_module(&session, "echo"), buf.handle, 4 * MIB, 0, 0
 		};
 		ASSERT_LT(20, releaser.module);
 		ASSERT_EQ(0, pthread_create(&thread, NULL, race_release, &releaser));
@@ -2013,16 +2440,134 @@ TEST_F_TIMEOUT(qda, race_release, 300)
 			TH_LOG("%s", strerror(releaser.error));
 		gem_destroy(&session.args);
 		EXPECT_EQ(self->outside, sim_count(CDSP, "outside"));
+		calls += releaser.calls;
 	}
 }
 
-static void *race_sessions(void *data)
+struct closer {
+	pthread_barrier_t barrier;
+	int dev;
+	uint32_t handle;
+};
+
+static void *race_close(void *data)
 {
+	struct closer *closer = data;
+	int i, after;
+
+	pthread_barrier_wait(&closer->barrier);
+	after = rand() % 20000;
+	for (i = 0; i < after; i++)
+		__asm__ __volatile__("");
+	gem_close(closer->dev, closer->handle);
+	return NULL;
+}
+
+/* A handle that is closed while its buffer is being mapped leaves nothing mapped. */
+TEST_F_TIMEOUT(qda, race_close, 300)
+{
+	double until = seconds() + race_seconds();
+	int i, module, result, error, before = 0, first = 0, second = 0;
+	struct session session;
+	struct closer closer;
+	pthread_t thread;
+
+	ASSERT_EQ(0, session_create(&session, self->dev, 0, 0));
+	module = open_module(&session, "echo");
+	ASSERT_LT(20, module);
+	closer.dev = self->dev;
+	ASSERT_EQ(0, pthread_barrier_init(&closer.barrier, NULL, 2));
+	for (i = 0; seconds() < until || i < 3; i++) {
+		struct drm_qda_gem_create create = { .size = PAGE };
+		struct drm_qda_unmap unmap = { .length = PAGE };
+		struct drm_qda_map map = { .length = PAGE };
+		struct drm_qda_arg args[1];
+
+		/* After one of each, there are payloads for them. */
+		if (i == 2)
+			before = bank_memory();
+		ASSERT_EQ(0, ioctl(self->dev, DRM_IOCTL_QDA_GEM_CREATE, &create));
+		closer.handle = create.handle;
+		args[0] = arg(create.handle, 0, 8);
+		map.handle = create.handle;
+		ASSERT_EQ(0, pthread_create(&thread, NULL, race_close, &closer));
+		if (i >= 2)
+			pthread_barrier_wait(&closer.barrier);
+		if (i % 2)
+			error = ERRNO(invoke(self->dev, module, DRM_QDA_SCALARS(2, 1, 0, 0, 0),
+					     args, &result));
+		else
+			error = ERRNO(ioctl(self->dev, DRM_IOCTL_QDA_MAP, &map));
+		if (i < 2)
+			pthread_barrier_wait(&closer.barrier);
+		pthread_join(thread, NULL);
+		EXPECT_TRUE(!error || error == ENOENT)
+			TH_LOG("%s", strerror(error));
+		unmap.dsp_address = map.dsp_address;
+		if (!error && i % 2 == 0)
+			EXPECT_EQ(0, ioctl(self->dev, DRM_IOCTL_QDA_UNMAP, &unmap));
+		first += !error;
+		second += error == ENOENT;
+	}
+	TH_LOG("the call came first %d times, last %d times", first, second);
+	EXPECT_LT(2, first);
+	EXPECT_TRUE(bank_memory_is(before));
+	pthread_barrier_destroy(&closer.barrier);
+}
+
+static void *race_create(void *data)
+{
+	struct drm_qda_session_create create = { .kind = DRM_QDA_SESSION_ROOT };
 	struct racer *racer = data;
+	int error;
+
+	while (seconds() < racer->until) {
+		error = ERRNO(ioctl(racer->session->dev, DRM_IOCTL_QDA_SESSION_CREATE, &create));
+		racer->passed += !error;
+		racer->failed += error && error != EEXIST;
+	}
+	return NULL;
+}
+
+/* A file has one session at a time, and each that is created is there to be released. */
+TEST_F_TIMEOUT(qda, race_create, 300)
+{
+	struct session session = { .dev = self->dev };
+	double until = seconds() + race_seconds();
+	int i, error, created = 0, released = 0;
+	struct racer racers[3];
+	pthread_t threads[3];
+
+	for (i = 0; i < 3; i++) {
+		racers[i] = (struct racer){ &session, until, 0, 0, 0 };
+		ASSERT_EQ(0, pthread_create(&threads[i], NULL, race_create, &racers[i]));
+	}
+	while (seconds() < until) {
+		error = ERRNO(session_release(self->dev));
+		released += !error;
+		EXPECT_TRUE(!error || error == ENOTCONN)
+			TH_LOG("%s", strerror(error));
+	}
+	for (i = 0; i < 3; i++) {
+		pthread_join(threads[i], NULL);
+		EXPECT_EQ(0, racers[i].failed);
+		created += racers[i].passed;
+	}
+	EXPECT_LT(1, released);
+	EXPECT_EQ(created > released ? 0 : ENOTCONN, ERRNO(session_release(self->dev)));
+	EXPECT_GE(1, created - released);
+	EXPECT_EQ(0, sim_count(CDSP, "processes"));
+}
+
+static atomic_int sessions_passed;
+static atomic_bool sessions_over;
+
+static void *race_sessions(void *unused)
+{
 	struct drm_qda_device device;
 	int i, dev, module;
 
-	while (seconds() < racer->until) {
+	while (!sessions_over) {
 		struct session session = {};
 
 		dev = open_device(CDSP_CHANNEL);
@@ -2033,7 +2578,7 @@ static void *race_sessions(void *data)
 		if (!session_create(&session, dev, 0, 0)) {
 			module = open_module(&session, "echo");
 			if (module > 0)
-				echo(&session, module, 1, 100);
+				sessions_passed += !echo(&session, module, 1, 100);
 		}
 		munmap(session.args.mem, session.args.size);
 		drop(dev);
@@ -2044,20 +2589,22 @@ static void *race_sessions(void *data)
 /* Sessions come and go while the DSP does. */
 TEST_F_TIMEOUT(qda, race_restart, 300)
 {
-	struct racer racer = { .until = seconds() + race_seconds() };
+	double until = seconds() + race_seconds();
 	pthread_t threads[4];
-	int i;
+	int i, restarts;
 
 	close(self->dev);
 	self->dev = -1;
 	for (i = 0; i < 4; i++)
-		ASSERT_EQ(0, pthread_create(&threads[i], NULL, race_sessions, &racer));
-	while (seconds() < racer.until) {
-		usleep(100000);
+		ASSERT_EQ(0, pthread_create(&threads[i], NULL, race_sessions, NULL));
+	/* Now and then the DSP is there for as long as a session takes. */
+	for (restarts = 0; seconds() < until || !sessions_passed; restarts++) {
+		usleep(100000 + restarts % 10 * 100000);
 		ASSERT_EQ(0, sim_write(CDSP, "online", "0"));
 		ASSERT_EQ(0, sim_write(CDSP, "online", "1"));
 		ASSERT_EQ(0, bind_driver(CDSP_CHANNEL));
 	}
+	sessions_over = true;
 	for (i = 0; i < 4; i++)
 		pthread_join(threads[i], NULL);
 }
@@ -2069,8 +2616,12 @@ static bool fail_nth_arm(int nth)
 {
 	char number[16];
 
-	if (fail_nth_fd < 0)
+	if (fail_nth_fd < 0) {
+		/* By default, allocations that may sleep are spared. */
+		write_file("/sys/kernel/debug/failslab/ignore-gfp-wait", "N");
+		write_file("/sys/kernel/debug/fail_page_alloc/ignore-gfp-wait", "N");
 		fail_nth_fd = open("/proc/thread-self/fail-nth", O_RDWR);
+	}
 	snprintf(number, sizeof(number), "%d", nth);
 	return fail_nth_fd >= 0 && pwrite(fail_nth_fd, number, strlen(number), 0) > 0;
 }
@@ -2167,20 +2718,6 @@ static int sweep_map(int dev, uint32_t handle)
 	return ioctl(dev, DRM_IOCTL_QDA_UNMAP, &unmap);
 }
 
-/* A page that belongs to another driver; -1 if there is none. */
-static int foreign_page(void)
-{
-	int memfd = memfd_create("qda", MFD_ALLOW_SEALING), fd = -1;
-	struct udmabuf_create create = { .memfd = memfd, .size = PAGE };
-	int udmabuf = open("/dev/udmabuf", O_RDWR);
-
-	if (!ftruncate(memfd, PAGE) && !fcntl(memfd, F_ADD_SEALS, F_SEAL_SHRINK))
-		fd = ioctl(udmabuf, UDMABUF_CREATE, &create);
-	close(udmabuf);
-	close(memfd);
-	return fd;
-}
-
 static int sweep_import(int dev, int fd, struct session *session, int module)
 {
 	struct drm_qda_arg args[2];
@@ -2214,7 +2751,7 @@ TEST_F_TIMEOUT(qda, fail_nth, 300)
 	};
 	struct session session, other;
 	struct drm_qda_device device;
-	int module, fd, dev;
+	int module, fd, dev, ret, failed = 0;
 	struct buffer buf;
 
 	if (access("/proc/thread-self/fail-nth", F_OK))
@@ -2242,7 +2779,11 @@ TEST_F_TIMEOUT(qda, fail_nth, 300)
 	ASSERT_EQ(0, session_create(&session, self->dev, 0, 0));
 	module = open_module(&session, "echo");
 	ASSERT_LT(20, module);
-	SWEEP(echo(&session, module, 1, 1000), (void)0);
+	/* Warm, it allocates nothing: the one failure is of the DSP's own request. */
+	ASSERT_EQ(0, echo(&session, module, 1, 1000));
+	SWEEP((ret = ERRNO(echo(&session, module, 1, 1000)), failed += ret == ENOMEM,
+	       errno = ret), (void)0);
+	EXPECT_EQ(1, failed);
 	SWEEP(sweep_invoke(self->dev, module), (void)0);
 	SWEEP(sweep_map(self->dev, buf.handle), (void)0);
 	dev = open_device(CDSP_CHANNEL);
@@ -2259,26 +2800,138 @@ TEST_F_TIMEOUT(qda, fail_nth, 300)
 	close(fd);
 }
 
-#define BANKS	"/sys/bus/qda/devices"
-
-/* How many context banks there are; if @groups, how many behind an IOMMU. */
-static int count_banks(bool groups)
+/* Where a function of the kernel's begins and ends; 0 if it has none of that name. */
+static int find_function(const char *function, unsigned long long *start, unsigned long long *end)
 {
-	struct dirent *entry;
-	char path[300];
-	int n = 0;
-	DIR *dir;
+	FILE *symbols = fopen("/proc/kallsyms", "r");
+	unsigned long long address;
+	char name[256];
 
-	dir = opendir(BANKS);
-	while (dir && (entry = readdir(dir))) {
-		if (entry->d_name[0] == '.')
-			continue;
-		snprintf(path, sizeof(path), BANKS "/%s/iommu_group", entry->d_name);
-		n += !groups || !access(path, F_OK);
+	*start = 0;
+	*end = ~0ULL;
+	if (!symbols)
+		return 0;
+	while (fscanf(symbols, "%llx %*c %255s%*[^\n]", &address, name) == 2)
+		if (!strcmp(name, function))
+			*start = address;
+	/* It ends where the next one begins: those of modules are in no order. */
+	rewind(symbols);
+	while (fscanf(symbols, "%llx %*c %255s%*[^\n]", &address, name) == 2)
+		if (address > *start && address < *end)
+			*end = address;
+	fclose(symbols);
+	return *start != 0;
+}
+
+static unsigned long long read_number(const char *path)
+{
+	unsigned long long number = 0;
+	FILE *file = fopen(path, "r");
+
+	if (file) {
+		if (fscanf(file, "%llx", &number) != 1)
+			number = 0;
+		fclose(file);
 	}
-	if (dir)
-		closedir(dir);
-	return n;
+	return number;
+}
+
+/* Let only what a function does fail (@what is "require"), or nothing of it ("reject"). */
+static int fail_nth_filter(const char *what, unsigned long long start, unsigned long long end)
+{
+	static const char * const kinds[] = { "failslab", "fail_page_alloc", "fail_usercopy" };
+	char path[64], number[24];
+	unsigned int i;
+	int ret = 0;
+
+	for (i = 0; i < ARRAY_SIZE(kinds); i++) {
+		snprintf(path, sizeof(path), "/sys/kernel/debug/%s/%s-start", kinds[i], what);
+		snprintf(number, sizeof(number), "%#llx", start);
+		ret |= write_file(path, number);
+		snprintf(path, sizeof(path), "/sys/kernel/debug/%s/%s-end", kinds[i], what);
+		snprintf(number, sizeof(number), "%#llx", end);
+		ret |= write_file(path, number);
+	}
+	return ret;
+}
+
+/*
+ * A probe that fails leaves nothing; one that does not leaves no bank out. DRM and the
+ * device core do not all survive what fails before the banks are made.
+ */
+TEST_F_TIMEOUT(qda, fail_nth_probe, 900)
+{
+	int bind = open(RPMSG "/drivers/qda/bind", O_WRONLY);
+	int banks = count_banks(false), groups = sim_groups();
+	int nth, step, ret, module, failed = 0, passed = 0;
+	unsigned long long start, end, spared, spared_end, before, before_end;
+	struct session session;
+	bool hit = true;
+
+	if (access("/proc/thread-self/fail-nth", F_OK))
+		SKIP(return, "no fault injection");
+	if (!find_function("qda_banks_create", &start, &end) ||
+	    fail_nth_filter("require", start, end))
+		SKIP(return, "no filter of stacks for fault injection");
+	before = read_number("/sys/kernel/debug/failslab/reject-start");
+	before_end = read_number("/sys/kernel/debug/failslab/reject-end");
+	/* The IOMMU core would warn of having to try again. */
+	if (find_function("__iommu_probe_device", &spared, &spared_end))
+		ASSERT_EQ(0, fail_nth_filter("reject", spared, spared_end));
+	ASSERT_LE(0, bind);
+	/* The banks are alike: each third fault of theirs is at another place. */
+	step = race_seconds() > 5 ? 1 : 3;
+	for (nth = 1; hit && nth < 5000; nth += step) {
+		close(self->dev);
+		self->dev = -1;
+		write_file(RPMSG "/drivers/qda/unbind", CDSP_CHANNEL);
+		ASSERT_EQ(0, count_banks(false));
+
+		ASSERT_TRUE(fail_nth_arm(nth));
+		ret = write(bind, CDSP_CHANNEL, strlen(CDSP_CHANNEL)) < 0 ? errno : 0;
+		hit = fail_nth_hit();
+		if (ret) {
+			EXPECT_TRUE(hit && (ret == ENOMEM || ret == ENODEV))
+				TH_LOG("nth %d: errno %d", nth, ret);
+			EXPECT_EQ(0, count_banks(false))
+				TH_LOG("nth %d", nth);
+			failed++;
+			continue;
+		}
+		passed++;
+		EXPECT_EQ(banks, count_banks(false));
+		EXPECT_EQ(groups, sim_groups())
+			TH_LOG("nth %d", nth);
+		self->dev = open_device(CDSP_CHANNEL);
+		ASSERT_LE(0, self->dev);
+		ASSERT_EQ(0, session_create(&session, self->dev, 0, 0));
+		module = open_module(&session, "echo");
+		EXPECT_EQ(0, echo(&session, module, 1, 100));
+		gem_destroy(&session.args);
+		EXPECT_EQ(0, session_release(self->dev));
+	}
+	EXPECT_FALSE(hit);
+	EXPECT_LT(banks, failed);
+	TH_LOG("%d failed, %d passed", failed, passed);
+	fail_nth_filter("require", 0, ~0ULL);
+	fail_nth_filter("reject", before, before_end);
+	close(bind);
+}
+
+/* A bank that its IOMMU refuses does no DMA around it: there is none, and no device. */
+TEST(refused_by_the_iommu)
+{
+	if (sim_load("qda") || sim_load("fastrpc_sim"))
+		SKIP(return, "the software DSP and the driver are not modules");
+	ASSERT_EQ(0, sim_unload("fastrpc_sim"));
+	/* More bits than an SMMUv3's streams have here. */
+	ASSERT_EQ(0, sim_load_with("fastrpc_sim", "stream=0x1000000"));
+	EXPECT_EQ(-1, bind_driver(CDSP_CHANNEL));
+	EXPECT_EQ(ENODEV, errno);
+	EXPECT_EQ(0, count_banks(false));
+	EXPECT_EQ(-1, open_device(CDSP_CHANNEL));
+	ASSERT_EQ(0, sim_unload("fastrpc_sim"));
+	ASSERT_EQ(0, sim_unload("qda"));
 }
 
 TEST(late_iommu)
