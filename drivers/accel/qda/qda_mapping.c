@@ -83,7 +83,8 @@ static void unmap(struct qda_session *session, struct qda_mapping *mapping)
 		dma_buf_detach(dmabuf, mapping->attach);
 		return;
 	}
-	dma_unmap_sgtable(bank, sgt, DMA_BIDIRECTIONAL, 0);
+	/* Calls have synchronised their outputs. What the CPU has written since must stay. */
+	dma_unmap_sgtable(bank, sgt, DMA_BIDIRECTIONAL, DMA_ATTR_SKIP_CPU_SYNC);
 	sg_free_table(sgt);
 	kfree(sgt);
 	unpin(mapping->obj);

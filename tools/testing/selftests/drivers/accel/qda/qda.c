@@ -777,6 +777,22 @@ TEST_F(qda, too_large_to_bounce)
 	EXPECT_EQ(0, echo(&session, module, 1, 100));
 }
 
+/* What the CPU wrote after the last call is its own when the buffer is unmapped. */
+TEST_F(qda, unmap_keeps_writes)
+{
+	struct session session;
+	int module;
+
+	ASSERT_EQ(0, session_create(&session, self->dev, 0, 0));
+	module = open_module(&session, "echo");
+	ASSERT_LT(20, module);
+	EXPECT_EQ(0, echo(&session, module, 1, 100));
+	memset(session.args.mem, 0x77, PAGE);
+	ASSERT_EQ(0, session_release(self->dev));
+	EXPECT_EQ(0x77, session.args.mem[0]);
+	EXPECT_EQ(0x77, session.args.mem[PAGE - 1]);
+}
+
 TEST_F(qda, sum_of_a_vector)
 {
 	struct session session;
