@@ -176,17 +176,17 @@ enum drm_qda_session_kind {
  * What a user domain is like; the other bits are reserved. The firmware decides what
  * comes of each, and may refuse it: the kernel looks at UNSIGNED only.
  */
-/* A debugger may attach to it. */
+/* It can be debugged. */
 #define DRM_QDA_SESSION_DEBUG		(1 << 0)
-/* It is stopped for a debugger before its program starts. */
+/* It can be traced. */
 #define DRM_QDA_SESSION_PTRACE		(1 << 1)
-/* It loads modules that have no signature, and may do less: see the privileges below. */
+/* It loads modules without a signature, and can do less for it. */
 #define DRM_QDA_SESSION_UNSIGNED	(1 << 3)
 /* The DSP adapts its clocks to how often it is called. */
 #define DRM_QDA_SESSION_ADAPTIVE_QOS	(1 << 4)
-/* It belongs to the system, not to a program that the user installed. */
+/* It is one of the system's processes. */
 #define DRM_QDA_SESSION_SYSTEM		(1 << 5)
-/* It asks for what the firmware keeps for privileged processes. */
+/* It has the privileges of a trusted process. */
 #define DRM_QDA_SESSION_PRIVILEGED	(1 << 6)
 
 /* Look for replies in memory for a while before sleeping; for user domains. */
