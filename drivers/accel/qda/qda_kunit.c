@@ -393,7 +393,66 @@ static void qda_test_ending(struct kunit *test)
 	KUNIT_EXPECT_FALSE(test, priv->qda->slots[0].used);
 }
 
-/* A DSP that says so when nobody waits for it any more has ended the calls, too. */
+/* A domain that does not end with the session may be at its calls still. */
+static void qda_test_shared_end(struct kunit *test)
+{
+	struct qda_session *session = qda_test_session(test);
+	struct qda_call *call = qda_test_call(test, session);
+	struct qda_test *priv = test->priv;
+	s32 result;
+	u64 ctx;
+
+	session->shared_pd = true;
+	KUNIT_ASSERT_EQ(test, qda_call_send(call, 1), 0);
+	ctx = le64_to_cpu(priv->request.ctx);
+	priv->agree = true;
+	KUNIT_EXPECT_EQ(test, qda_session_end(session, &result), 0);
+	KUNIT_EXPECT_EQ(test, qda_call_wait(call, true), -EPIPE);
+	qda_call_put(call);
+	qda_session_put(session);
+	KUNIT_EXPECT_TRUE(test, priv->qda->slots[0].used);
+	KUNIT_EXPECT_NOT_NULL(test, call->payload);
+	qda_receive(priv->qda, ctx, 0);
+	flush_delayed_work(&priv->qda->reap_work);
+	KUNIT_EXPECT_FALSE(test, priv->qda->slots[0].used);
+}
+
+static struct qda_call *qda_test_process_call(struct kunit *test, struct qda_session *session,
+					      unsigned int method)
+{
+	struct qda_call *call = qda_call_get(session, true, QDA_MODULE_PROCESS,
+					     DRM_QDA_SCALARS(method, 1, 0, 0, 0), 4);
+
+	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, call);
+	return call;
+}
+
+/* Whatever a session has taken, there is a call left to end it by. */
+static void qda_test_reserved(struct kunit *test)
+{
+	struct qda_session *session = qda_test_session(test);
+	struct qda_call *first, *user, *unmap, *last;
+
+	first = qda_test_process_call(test, session, QDA_PROCESS_ATTACH);
+	qda_call_put(first);
+	qda_call_reserve(session);
+	user = qda_test_call(test, session);
+	unmap = qda_test_process_call(test, session, QDA_PROCESS_MEM_UNMAP);
+	last = qda_test_process_call(test, session, QDA_PROCESS_RELEASE);
+	KUNIT_EXPECT_PTR_NE(test, user, first);
+	KUNIT_EXPECT_PTR_NE(test, unmap, first);
+	KUNIT_EXPECT_PTR_EQ(test, last, first);
+	KUNIT_EXPECT_TRUE(test, last->last);
+	qda_call_put(user);
+	qda_call_put(unmap);
+	qda_call_put(last);
+	qda_session_put(session);
+}
+
+/*
+ * A DSP that says so when nobody waits for it any more has ended the calls, too, and
+ * what was kept for it.
+ */
 static void qda_test_late_end(struct kunit *test)
 {
 	struct qda_session *session = qda_test_session(test);
@@ -408,7 +467,7 @@ static void qda_test_late_end(struct kunit *test)
 	last->last = true;
 	KUNIT_ASSERT_EQ(test, qda_call_send(last, 0), 0);
 	qda_call_put(last);
-	qda_session_put(session);
+	session->orphan = true;
 	KUNIT_EXPECT_TRUE(test, priv->qda->slots[0].used);
 	qda_receive(priv->qda, le64_to_cpu(priv->request.ctx), 0);
 	flush_delayed_work(&priv->qda->reap_work);
@@ -444,7 +503,9 @@ static void qda_test_dead(struct kunit *test)
 static void qda_test_transport_error(struct kunit *test)
 {
 	/* -ETIMEDOUT is for calls that the DSP has. */
-	const int errors[][2] = { { -EINVAL, -EINVAL }, { -ETIMEDOUT, -EAGAIN } };
+	const int errors[][2] = {
+		{ -EINVAL, -EINVAL }, { -ETIMEDOUT, -EAGAIN }, { -ERESTARTSYS, -EAGAIN },
+	};
 	struct qda_session *session = qda_test_session(test);
 	struct qda_test *priv = test->priv;
 	struct qda_call *call;
@@ -670,6 +731,8 @@ static struct kunit_case qda_call_cases[] = {
 	KUNIT_CASE(qda_test_abandoned_poll),
 	KUNIT_CASE(qda_test_refused_end),
 	KUNIT_CASE(qda_test_ending),
+	KUNIT_CASE(qda_test_shared_end),
+	KUNIT_CASE(qda_test_reserved),
 	KUNIT_CASE(qda_test_late_end),
 	KUNIT_CASE(qda_test_dead),
 	KUNIT_CASE(qda_test_transport_error),
