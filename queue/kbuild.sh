@@ -129,7 +129,7 @@ name_missing() {
 			git -C "$2" grep -qE "^(menu)?config $option\$" HEAD -- '*Kconfig*' ||
 				printf 'config %s\n\tdef_%s %s\n' "$option" \
 					"$([[ $value == m ]] && echo tristate || echo bool)" "$value"
-		done < <(grep -E '^CONFIG_[A-Z0-9_]+=[ym]$' "$1")
+		done < <(tac "$1" | awk -F= '/^CONFIG_[A-Z0-9_]+=[ym]$/ && !seen[$1]++')
 	} >"$3/Kconfig.queue"
 	kmake_args+=(KBUILD_KCONFIG="$3/Kconfig.queue")
 }
