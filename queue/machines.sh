@@ -47,11 +47,18 @@ machine() {
 		machine_append='mem=1G'
 		machine_qemu=(-m 5120)
 		;;
-	modules | iommufd) # nothing that a test may load is there before; iommufd can be tested
+	modules) # nothing that a test may load is there before
 		machine_archs=(arm64)
 		machine_long=1
 		machine_flavour=debug+long
 		machine_append='deferred_probe_timeout=12'
+		;;
+	iommufd) # it can be tested, with the huge pages that its tests use
+		machine_archs=(arm64)
+		machine_long=1
+		machine_flavour=debug+long
+		machine_append='hugepages=160'
+		machine_qemu=(-m 2048)
 		;;
 	vfio | vfio-long | vfio-64k) # devices for user space, each behind a root port of its own, which can reset it
 		[[ $1 == vfio ]] || machine_long=1
