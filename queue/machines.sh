@@ -87,6 +87,13 @@ machine() {
 			-device 'ivshmem-plain,memdev=shm3,bus=port5,addr=0.1'
 			-device 'pcie-root-port,id=port6,chassis=6,addr=13' -device 'pci-testdev,membar=1M,bus=port6'
 		)
+		if [[ $1 == vfio-long ]]; then # and one that can have a virtual function
+			machine_append='vfio_pci.enable_sriov=1'
+			machine_qemu+=(
+				-device 'pcie-root-port,id=port7,chassis=7,addr=14' -device 'nvme-subsys,id=subsystem'
+				-device 'nvme,serial=2,subsys=subsystem,bus=port7,sriov_max_vfs=1,sriov_vq_flexible=2,sriov_vi_flexible=1,max_ioqpairs=4,msix_qsize=3'
+			)
+		fi
 		with_iommu "$2"
 		;;
 	bench) # what two boots agree on: one CPU, time counted in instructions
