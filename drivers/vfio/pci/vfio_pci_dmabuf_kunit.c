@@ -333,7 +333,8 @@ static void vfio_pci_dma_buf_memattr(struct kunit *test)
 	test_fault(test, nc_addr, &nc);
 	KUNIT_EXPECT_EQ(test, IS_ENABLED(CONFIG_X86) ? -EOPNOTSUPP : 0,
 			test_set_memattr(test, priv, VFIO_DMA_BUF_MEMATTR_WC));
-	priv->write_combine = true;
+	if (IS_ENABLED(CONFIG_X86))
+		priv->write_combine = true;
 	wc_addr = test_mmap(test, priv);
 	test_fault(test, wc_addr, &wc);
 	KUNIT_EXPECT_EQ(test, 0,

@@ -238,14 +238,21 @@ static double revoke_one(size_t n, long *faults)
 
 static void series_only(void)
 {
-	int one = export(0, 1, RANGES * PAGE, 0);
-	int many = export(0, RANGES, PAGE, 2 * PAGE);
+	struct vfio_device_feature probe = {
+		.argsz = sizeof(probe),
+		.flags = VFIO_DEVICE_FEATURE_PROBE | VFIO_DEVICE_FEATURE_SET |
+			 VFIO_DEVICE_FEATURE_DMA_BUF_REVOKE,
+	};
 	double alone, of_many;
+	int one, many;
 	long faults;
 
-	/* The base exports, but mmap() fails. */
-	if (one < 0 || many < 0 || mmap(NULL, PAGE, PROT_READ, MAP_SHARED, one, 0) == MAP_FAILED)
+	if (ioctl(dev, VFIO_DEVICE_FEATURE, &probe))
 		return;
+	one = export(0, 1, RANGES * PAGE, 0);
+	many = export(0, RANGES, PAGE, 2 * PAGE);
+	if (one < 0 || many < 0)
+		die("export");
 	fault(one, 0, PAGE);
 	fault(many, 0, PAGE);
 	printf("versus fault_(1_range,_1024) %.0f %.0f\n",

@@ -5,10 +5,11 @@
  *
  *   vfio_dmabuf_test [options] BDF...
  *
- * The device with the largest BAR that can be mapped is the one whose DMABUFs are
- * tested. If it is QEMU's ivshmem-plain, its BAR 2 is memory, and contents are
- * checked too. Some tests use a second device (anything), and QEMU's edu, which
- * has a DMA engine. RACE_SECONDS in the environment sets the length of the races.
+ * The first of them that is QEMU's ivshmem-plain is tested, or else the first of
+ * them, by its largest BAR that can be mapped. That of ivshmem-plain is memory, and
+ * contents are checked too. Some tests use a second device (anything), and QEMU's
+ * edu, which has a DMA engine. RACE_SECONDS in the environment sets the length of
+ * the races.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -594,8 +595,8 @@ TEST_F(dmabuf, two_bars)
 {
 	const char *testdev = find_device(0x1b36, 0x0005);
 	const int name = 16;	/* where the name of the test is that was chosen */
-	void *mem[2];
-	int fd[2], i;
+	void *mem[3];
+	int fd[3], i;
 
 	if (!self->can_revoke)
 		SKIP(return, "the kernel cannot revoke DMABUFs");
@@ -607,9 +608,11 @@ TEST_F(dmabuf, two_bars)
 	if (self->device->bars[0].info.size < page_size)
 		SKIP(return, "a page is larger than the BAR");
 	fd[0] = vfio_pci_dma_buf_export(self->device, 0, 0, page_size);
+	/* The first page of the last one is the other's second. */
 	fd[1] = export(self, 3 * page_size, 2 * page_size);
-	for (i = 0; i < 2; i++) {
-		mem[i] = map(fd[i], page_size, i * page_size);
+	fd[2] = export(self, 4 * page_size, 2 * page_size);
+	for (i = 0; i < 3; i++) {
+		mem[i] = map(fd[i], page_size, i == 1 ? page_size : 0);
 		ASSERT_NE(MAP_FAILED, mem[i]);
 		ASSERT_TRUE(can_read(mem[i]));
 	}
@@ -621,6 +624,10 @@ TEST_F(dmabuf, two_bars)
 	ASSERT_EQ(0, revoke_dmabuf(self, fd[0]));
 	ASSERT_FALSE(can_read(mem[0]));
 	ASSERT_EQ(0, faults_of(mem[1], page_size));
+	ASSERT_EQ(0, faults_of(mem[2], page_size));
+	ASSERT_EQ(0, revoke_dmabuf(self, fd[1]));
+	ASSERT_FALSE(can_read(mem[1]));
+	ASSERT_EQ(0, faults_of(mem[2], page_size));
 }
 
 /* DMABUFs that share some of the BAR */
@@ -685,20 +692,30 @@ TEST_F(dmabuf, name)
 	ASSERT_TRUE(maps_have(name));
 }
 
-/* Its offset is not that of the device file. */
+static bool is_mapped(void *addr)
+{
+	unsigned char present;
+
+	return !mincore(addr, page_size, &present) || errno != ENOMEM;
+}
+
+/* Its offset is not that of the device file. What was there is not any more. */
 TEST_F(dmabuf, remap_file_pages)
 {
 	void *mem;
 
 	if (!self->can_mmap)
 		SKIP(return, "the kernel cannot map DMABUFs");
+	ASSERT_TRUE(is_mapped(self->mem));
 	ASSERT_EQ(-1, remap_file_pages(self->mem, page_size, 0, 0, 0));
 	ASSERT_EQ(EINVAL, errno);
+	ASSERT_FALSE(is_mapped(self->mem));
 
 	mem = map(export(self, page_size, page_size), page_size, 0);
 	ASSERT_NE(MAP_FAILED, mem);
 	ASSERT_EQ(-1, remap_file_pages(mem, page_size, 0, 1, 0));
 	ASSERT_EQ(EINVAL, errno);
+	ASSERT_FALSE(is_mapped(mem));
 }
 
 TEST_F(dmabuf, ranges)
@@ -1538,6 +1555,8 @@ TEST_F(dmabuf, revoke_errors)
 	ASSERT_EQ(-EINVAL, feature(self, VFIO_DEVICE_FEATURE_PROBE | get, NULL, 0));
 	ASSERT_EQ(-EINVAL, feature(self, VFIO_DEVICE_FEATURE_DMA_BUF_REVOKE,
 				   &arg, sizeof(arg)));
+	for (int bit = 19; bit < 32; bit++)
+		ASSERT_EQ(-EINVAL, feature(self, set | 1U << bit, &arg, sizeof(arg)));
 	ASSERT_EQ(-EINVAL, feature(self, set, &arg, 7));
 
 	for (int bit = 0; bit < 32; bit++) {
@@ -1617,6 +1636,8 @@ TEST_F(dmabuf, memattr_errors)
 	ASSERT_EQ(-EINVAL, feature(self, VFIO_DEVICE_FEATURE_PROBE | get, NULL, 0));
 	ASSERT_EQ(-EINVAL, feature(self, VFIO_DEVICE_FEATURE_DMA_BUF_MEMATTR,
 				   &arg, sizeof(arg)));
+	for (int bit = 19; bit < 32; bit++)
+		ASSERT_EQ(-EINVAL, feature(self, set | 1U << bit, &arg, sizeof(arg)));
 	ASSERT_EQ(-EINVAL, feature(self, set, &arg, 7));
 	ASSERT_EQ(-ENOENT, __vfio_pci_dma_buf_memattr(self->device, fd, 2));
 	for (int bit = 1; bit < 32; bit++)
@@ -1811,6 +1832,7 @@ TEST_F(dmabuf, dma)
 	ASSERT_EQ(0, revoke_dmabuf(self, fd));
 	self->mem[page_size / 4] = 0xbad;
 	self->mem[page_size / 4 + 1] = 0;
+	self->mem[page_size / 4 + 2] = 0xbad;
 	edu_dma(&edu, iova + 4, 4, true);
 	ASSERT_EQ(0, self->mem[page_size / 4 + 1]);
 	edu_dma(&edu, iova, 4, false);
@@ -2033,6 +2055,33 @@ TEST_F_TIMEOUT(dmabuf, o_path_unbind, 60)
 	ASSERT_EQ(0, status);
 }
 
+/* Whether it has been claimed, by /proc/iomem */
+static bool bar_is_claimed(const char *bdf, int index)
+{
+	unsigned long long start, first, last;
+	char path[128], line[256];
+	bool claimed = false;
+	FILE *file;
+	int i;
+
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/resource", bdf);
+	file = fopen(path, "r");
+	VFIO_ASSERT_NOT_NULL(file, "%s\n", path);
+	for (i = 0; i <= index; i++)
+		VFIO_ASSERT_NOT_NULL(fgets(line, sizeof(line), file));
+	start = strtoull(line, NULL, 16);
+	VFIO_ASSERT_NE(start, 0);
+	fclose(file);
+
+	file = fopen("/proc/iomem", "r");
+	VFIO_ASSERT_NOT_NULL(file);
+	while (!claimed && fgets(line, sizeof(line), file))
+		claimed = sscanf(line, " %llx-%llx :", &first, &last) == 2 &&
+			  first == start && strstr(line, " : vfio\n");
+	fclose(file);
+	return claimed;
+}
+
 /* Claimed when the device is opened, not when it is first used */
 TEST_F(dmabuf, export_before_anything)
 {
@@ -2047,10 +2096,13 @@ TEST_F(dmabuf, export_before_anything)
 	self->iommu = iommu_init(MODE_IOMMUFD);
 	device = vfio_pci_device_alloc(bdfs[0], self->iommu);
 	vfio_pci_cdev_open(device, bdfs[0]);
+	ASSERT_FALSE(bar_is_claimed(bdfs[0], index));
 	ASSERT_EQ(0, __vfio_device_bind_iommufd(device->fd, self->iommu->iommufd, NULL));
+	ASSERT_TRUE(bar_is_claimed(bdfs[0], index));
 	fd = __vfio_pci_dma_buf_export(device, index, O_RDWR, &range, 1);
 	ASSERT_LE(0, fd);
 	ASSERT_EQ(0, close(device->fd));
+	ASSERT_FALSE(bar_is_claimed(bdfs[0], index));
 	ASSERT_EQ(0, close(fd));
 	vfio_pci_device_free(device);
 	iommu_cleanup(self->iommu);
@@ -2146,8 +2198,8 @@ TEST_F_TIMEOUT(dmabuf, close_while_imported, 60)
 struct counts {
 	int reads, sigbuses, wrong;	/* accesses, and values that are not the BAR's */
 	int laps;			/* around a mapping */
-	int mmaps, enodevs;
-	int revoked;
+	int mmaps, imports, enodevs;
+	int revoked, badfds;		/* revocations, and those that came late */
 	int resets;
 };
 
@@ -2234,7 +2286,8 @@ static void *race_mmap(void *arg)
 
 static void *race_import(void *arg)
 {
-	struct race *race = ((struct racer *)arg)->race;
+	struct racer *racer = arg;
+	struct race *race = racer->race;
 	struct iommu *iommu = race->self->iommu;
 	struct iommu_ioas_unmap unmap = {
 		.size = sizeof(unmap),
@@ -2244,7 +2297,12 @@ static void *race_import(void *arg)
 	};
 
 	while (!READ_ONCE(race->stop)) {
-		iommufd_map_dmabuf(iommu, READ_ONCE(race->fd), SZ_1M, page_size);
+		int ret = iommufd_map_dmabuf(iommu, READ_ONCE(race->fd), SZ_1M, page_size);
+
+		if (!ret)
+			count(&racer->counts.imports);
+		else if (ret == -ENODEV)
+			count(&racer->counts.enodevs);
 		unmap.length = page_size;
 		ioctl(iommu->iommufd, IOMMU_IOAS_UNMAP, &unmap);
 	}
@@ -2270,9 +2328,14 @@ static void *race_revoke(void *arg)
 	struct racer *racer = arg;
 	struct race *race = racer->race;
 
-	while (!READ_ONCE(race->stop))
-		if (!revoke_dmabuf(race->self, READ_ONCE(race->fd)))
+	while (!READ_ONCE(race->stop)) {
+		int ret = revoke_dmabuf(race->self, READ_ONCE(race->fd));
+
+		if (!ret)
 			count(&racer->counts.revoked);
+		else if (ret == -EBADFD)
+			count(&racer->counts.badfds);
+	}
 	return NULL;
 }
 
@@ -2322,7 +2385,7 @@ static int race_rounds(struct race *race, struct racer *racers)
 
 		/* Another thread may have revoked it already, by the number of before. */
 		if (mem == MAP_FAILED)
-			VFIO_ASSERT_EQ(errno, ENODEV);
+			VFIO_ASSERT_TRUE(race->revokes && errno == ENODEV);
 		WRITE_ONCE(race->fd, fd);
 		if (mem != MAP_FAILED)
 			WRITE_ONCE(race->mem, mem);
@@ -2377,15 +2440,18 @@ static struct counts run_race(struct __test_metadata *_metadata, struct race *ra
 		sum.sigbuses += counts->sigbuses;
 		sum.wrong += counts->wrong;
 		sum.mmaps += counts->mmaps;
+		sum.imports += counts->imports;
 		sum.enodevs += counts->enodevs;
 		sum.resets += counts->resets;
-		revoked += counts->revoked;
+		sum.badfds += counts->badfds;
+		sum.revoked += counts->revoked;
 	}
-	TH_LOG("%d rounds, %d reads, %d SIGBUSes, %d mmaps, %d ENODEVs, %d resets",
-	       race->rounds, sum.reads, sum.sigbuses, sum.mmaps, sum.enodevs, sum.resets);
+	TH_LOG("%d rounds, %d reads, %d SIGBUSes, %d mmaps, %d imports, %d ENODEVs, %d resets, %d revoked, %d EBADFDs",
+	       race->rounds, sum.reads, sum.sigbuses, sum.mmaps, sum.imports, sum.enodevs,
+	       sum.resets, sum.revoked, sum.badfds);
 
 	/* Each DMABUF is revoked once, and for good. The others are as they were. */
-	EXPECT_EQ(race->revokes ? race->rounds : 0, revoked);
+	EXPECT_EQ(race->revokes ? race->rounds : 0, revoked + sum.revoked);
 	for (i = 0; i < OLD_MAPPINGS; i++)
 		if (race->old[i])
 			EXPECT_EQ(!race->revokes, can_read(race->old[i]));
@@ -2455,6 +2521,11 @@ static void wait_for_mmap(struct racer *racers)
 	wait_until_moved(&racers[0].counts.mmaps);
 }
 
+static void wait_for_import(struct racer *racers)
+{
+	wait_until_moved(&racers[0].counts.imports);
+}
+
 static void wait_for_enodev(struct racer *racers)
 {
 	wait_until_moved(&racers[0].counts.enodevs);
@@ -2481,53 +2552,77 @@ TEST_F_TIMEOUT(dmabuf, race_import_revoke, 120)
 	struct race race = {
 		.self = self, .first = race_import, .second = race_fault,
 		.size = page_size, .revokes = true,
+		.before = wait_for_import, .after = wait_for_enodev,
 	};
+	struct counts counts;
 
 	if (!self->can_revoke)
 		SKIP(return, "the kernel cannot revoke DMABUFs");
-	run_race(_metadata, &race);
+	counts = run_race(_metadata, &race);
+	EXPECT_LT(0, counts.imports);
+	EXPECT_LT(0, counts.enodevs);
 }
 
 TEST_F_TIMEOUT(dmabuf, race_import_reset, 120)
 {
 	struct race race = {
 		.self = self, .first = race_import, .second = race_reset,
-		.size = page_size,
+		.size = page_size, .before = wait_for_import,
 	};
+	struct counts counts;
 
 	if (!self->can_mmap)
 		SKIP(return, "the kernel cannot map DMABUFs");
-	run_race(_metadata, &race);
+	counts = run_race(_metadata, &race);
+	EXPECT_LT(0, counts.imports);
+	EXPECT_LT(0, counts.enodevs);
+	if (self->device->info.flags & VFIO_DEVICE_FLAGS_RESET)
+		EXPECT_LT(0, counts.resets);
+}
+
+/* The other thread is first, or it is late. */
+static void wait_for_badfd(struct racer *racers)
+{
+	wait_until_moved(&racers[0].counts.badfds);
 }
 
 TEST_F_TIMEOUT(dmabuf, race_revoke_revoke, 120)
 {
 	struct race race = {
 		.self = self, .first = race_revoke, .second = race_fault,
-		.size = page_size, .revokes = true,
+		.size = page_size, .revokes = true, .after = wait_for_badfd,
 	};
+	struct counts counts;
 
 	if (!self->can_revoke)
 		SKIP(return, "the kernel cannot revoke DMABUFs");
-	run_race(_metadata, &race);
+	counts = run_race(_metadata, &race);
+	EXPECT_LT(0, counts.revoked);
+	EXPECT_LT(counts.revoked, race.rounds);
+	EXPECT_LT(0, counts.badfds);
 }
 
 TEST_F_TIMEOUT(dmabuf, race_revoke_reset, 120)
 {
 	struct race race = {
 		.self = self, .first = race_revoke, .second = race_reset,
-		.size = page_size, .revokes = true,
+		.size = page_size, .revokes = true, .after = wait_for_badfd,
 	};
+	struct counts counts;
 
 	if (!self->can_revoke)
 		SKIP(return, "the kernel cannot revoke DMABUFs");
-	run_race(_metadata, &race);
+	counts = run_race(_metadata, &race);
+	EXPECT_LT(0, counts.badfds);
+	if (self->device->info.flags & VFIO_DEVICE_FLAGS_RESET)
+		EXPECT_LT(0, counts.resets);
 }
 
 TEST_F_TIMEOUT(dmabuf, race_close_revoke, 120)
 {
 	struct race race = { .self = self, .fd = -1 };
 	time_t end = time(NULL) + race_seconds();
+	int open = 0, closed = 0;
 	struct racer racer = {};
 
 	if (!self->can_revoke)
@@ -2537,6 +2632,7 @@ TEST_F_TIMEOUT(dmabuf, race_close_revoke, 120)
 		int fd = export(self, 0, page_size);
 		int copy = fcntl(fd, F_DUPFD_CLOEXEC, 512);
 		void *mem;
+		int ret;
 
 		/* The last round's number is still being closed. */
 		if (copy < 0)
@@ -2546,15 +2642,22 @@ TEST_F_TIMEOUT(dmabuf, race_close_revoke, 120)
 		can_read(mem);
 		WRITE_ONCE(race.fd, fd);
 		/* It is closed before, meanwhile, or after. */
-		revoke_dmabuf(self, fd);
+		if (rand() % 2)
+			usleep(rand() % 100);
+		ret = revoke_dmabuf(self, fd);
 		WRITE_ONCE(race.fd, -1);
-		ASSERT_NE(-EBADF, revoke_dmabuf(self, copy));
+		ASSERT_TRUE(!ret || ret == -EBADF);
+		ASSERT_EQ(ret ? 0 : -EBADFD, revoke_dmabuf(self, copy));
+		ret ? closed++ : open++;
 		ASSERT_FALSE(can_read(mem));
 		ASSERT_EQ(0, munmap(mem, page_size));
 		close(copy);
 	} while (time(NULL) < end);
 	WRITE_ONCE(race.stop, true);
 	pthread_join(racer.thread, NULL);
+	TH_LOG("revoked %d while it was open, %d when it was closed", open, closed);
+	EXPECT_LT(0, open);
+	EXPECT_LT(0, closed);
 }
 
 /* Mappings of BARs would keep the device open. */
