@@ -252,13 +252,13 @@ static void test_unexport(struct vfio_pci_dma_buf *priv)
 }
 
 /* Take a page fault at an address, and look up what that has mapped. */
-static void test_fault(struct kunit *test, unsigned long addr,
-		       struct follow_pfnmap_args *found)
+static void test_access(struct kunit *test, unsigned long addr, unsigned int flags,
+			struct follow_pfnmap_args *found)
 {
 	int ret;
 
 	mmap_read_lock(current->mm);
-	ret = fixup_user_fault(current->mm, addr, 0, NULL);
+	ret = fixup_user_fault(current->mm, addr, flags, NULL);
 	found->vma = vma_lookup(current->mm, addr);
 	found->address = addr;
 	if (!ret)
@@ -267,6 +267,12 @@ static void test_fault(struct kunit *test, unsigned long addr,
 		follow_pfnmap_end(found);
 	mmap_read_unlock(current->mm);
 	KUNIT_EXPECT_EQ(test, ret, 0);
+}
+
+static void test_fault(struct kunit *test, unsigned long addr,
+		       struct follow_pfnmap_args *found)
+{
+	test_access(test, addr, 0, found);
 }
 
 static unsigned long test_mmap(struct kunit *test, struct vfio_pci_dma_buf *priv)
@@ -363,12 +369,16 @@ static void vfio_pci_dma_buf_memattr(struct kunit *test)
 	KUNIT_EXPECT_NE(test, pgprot_val(nc.pgprot), pgprot_val(wc.pgprot));
 }
 
-/* What an entry of @size bytes can map is mapped by one, by the first access. */
+/*
+ * What an entry of @size bytes can map is mapped by one, by the first access. If it
+ * is read-only because soft-dirty bits were cleared, it is so until it is written to.
+ */
 static void __maybe_unused test_huge_entry(struct kunit *test, unsigned long size)
 {
 	unsigned long addr = 8 * size;	/* aligned, and free: nothing is mapped yet */
-	struct follow_pfnmap_args found = {};
+	struct follow_pfnmap_args found = {}, clean = {}, dirty = {};
 	struct vfio_pci_dma_buf *priv;
+	struct vm_area_struct *vma;
 
 	KUNIT_ASSERT_EQ(test, kunit_attach_mm(), 0);
 	priv = test_export(test, BAR_PFN, size >> PAGE_SHIFT);
@@ -383,6 +393,19 @@ static void __maybe_unused test_huge_entry(struct kunit *test, unsigned long siz
 	test_fault(test, addr + 5 * PAGE_SIZE, &found);
 	KUNIT_EXPECT_EQ(test, found.pfn, BAR_PFN + 5);
 	KUNIT_EXPECT_EQ(test, found.addr_mask, ~(size - 1));
+	KUNIT_EXPECT_TRUE(test, found.writable);
+
+	mmap_write_lock(current->mm);
+	vma = vma_lookup(current->mm, addr);
+	vma->vm_page_prot = pgprot_modify(vma->vm_page_prot,
+					  vm_get_page_prot(vma->vm_flags & ~VM_SHARED));
+	mmap_write_unlock(current->mm);
+	unmap_mapping_range(priv->inode->i_mapping, 0, 0, true);
+	test_fault(test, addr, &clean);
+	KUNIT_EXPECT_FALSE(test, clean.writable);
+	test_access(test, addr, FAULT_FLAG_WRITE, &dirty);
+	KUNIT_EXPECT_TRUE(test, dirty.writable);
+	KUNIT_EXPECT_EQ(test, dirty.addr_mask, ~(size - 1));
 	KUNIT_EXPECT_EQ(test, vm_munmap(addr, size), 0);
 	test_unexport(priv);
 }

@@ -577,17 +577,22 @@ TEST_F(dmabuf, unmapped)
 	ASSERT_EQ(SIGSEGV, WTERMSIG(status));
 }
 
-static bool maps_have(const char *text)
+static bool file_has(const char *path, const char *text)
 {
 	char line[512];
 	bool found = false;
-	FILE *maps = fopen("/proc/self/maps", "r");
+	FILE *file = fopen(path, "r");
 
-	VFIO_ASSERT_NOT_NULL(maps);
-	while (!found && fgets(line, sizeof(line), maps))
+	VFIO_ASSERT_NOT_NULL(file, "%s\n", path);
+	while (!found && fgets(line, sizeof(line), file))
 		found = strstr(line, text);
-	fclose(maps);
+	fclose(file);
 	return found;
+}
+
+static bool maps_have(const char *text)
+{
+	return file_has("/proc/self/maps", text);
 }
 
 /* QEMU's pci-testdev has a BAR of a page, with names of tests, and a larger one. */
@@ -823,6 +828,28 @@ TEST_F(dmabuf, huge_pages)
 	if (self->size >= SZ_64M)
 		ASSERT_EQ(2, faults_of(map_aligned(export(self, SZ_32M, SZ_4M), SZ_4M, 0, SZ_32M),
 				       SZ_4M));
+}
+
+/* What is mapped anew after that is read-only, until a write faults. */
+TEST_F(dmabuf, write_after_clear_refs)
+{
+	int clear_refs = open("/proc/self/clear_refs", O_WRONLY | O_CLOEXEC);
+	u32 *mem;
+
+	if (!self->ram || self->size < SZ_2M)
+		SKIP(return, "the BAR is not memory, or too small");
+	mem = map_aligned(self->device->fd, SZ_2M, self->bar->info.offset, SZ_2M);
+	/* Unless the kernel has no soft-dirty bits, a mapping begins with one. */
+	if (clear_refs < 0 || !file_has("/proc/self/smaps", " sd "))
+		SKIP(return, "the kernel has no soft-dirty bits");
+	ASSERT_EQ(1, write(clear_refs, "4", 1));
+	mem[0] = 0x50f7;
+	ASSERT_EQ(0x50f7, self->mem[0]);
+	set_memory(self, false);
+	set_memory(self, true);
+	ASSERT_EQ(0x50f7, mem[0]);
+	mem[1] = 0xd187;
+	ASSERT_EQ(0xd187, self->mem[1]);
 }
 
 /* Windows that the VMA cuts off, or in which a page is there already */
