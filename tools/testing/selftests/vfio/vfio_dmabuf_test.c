@@ -2678,6 +2678,8 @@ TEST_F_TIMEOUT(dmabuf, race_close_revoke, 120)
 		ret ? closed++ : open++;
 		ASSERT_FALSE(can_read(mem));
 		ASSERT_EQ(0, munmap(mem, page_size));
+		/* If the other thread has not seen it; else there would be ever more. */
+		close(fd);
 		close(copy);
 	} while (time(NULL) < end);
 	WRITE_ONCE(race.stop, true);
