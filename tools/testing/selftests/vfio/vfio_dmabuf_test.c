@@ -2607,7 +2607,14 @@ TEST_F_TIMEOUT(dmabuf, race_import_reset, 120)
 		EXPECT_LT(0, counts.resets);
 }
 
-/* The other thread is first, or it is late. */
+/* Let the other thread be first in about half of the rounds, on one CPU as well. */
+static void maybe_sleep(struct racer *racers)
+{
+	if (rand() % 2)
+		usleep(rand() % 200);
+}
+
+/* The other thread was first, or it is late. */
 static void wait_for_badfd(struct racer *racers)
 {
 	wait_until_moved(&racers[0].counts.badfds);
@@ -2617,7 +2624,8 @@ TEST_F_TIMEOUT(dmabuf, race_revoke_revoke, 120)
 {
 	struct race race = {
 		.self = self, .first = race_revoke, .second = race_fault,
-		.size = page_size, .revokes = true, .after = wait_for_badfd,
+		.size = page_size, .revokes = true,
+		.before = maybe_sleep, .after = wait_for_badfd,
 	};
 	struct counts counts;
 
@@ -2633,7 +2641,8 @@ TEST_F_TIMEOUT(dmabuf, race_revoke_reset, 120)
 {
 	struct race race = {
 		.self = self, .first = race_revoke, .second = race_reset,
-		.size = page_size, .revokes = true, .after = wait_for_badfd,
+		.size = page_size, .revokes = true,
+		.before = maybe_sleep, .after = wait_for_badfd,
 	};
 	struct counts counts;
 
@@ -2669,8 +2678,7 @@ TEST_F_TIMEOUT(dmabuf, race_close_revoke, 120)
 		can_read(mem);
 		WRITE_ONCE(race.fd, fd);
 		/* It is closed before, meanwhile, or after. */
-		if (rand() % 2)
-			usleep(rand() % 100);
+		maybe_sleep(&racer);
 		ret = revoke_dmabuf(self, fd);
 		WRITE_ONCE(race.fd, -1);
 		ASSERT_TRUE(!ret || ret == -EBADF);
