@@ -75,7 +75,8 @@ struct qda_slot {
  * struct qda_heap - memory of a DSP's static domains
  * @addr: its physical address
  * @size: its size in bytes, 0 if there is none
- * @pages: what was allocated of a region that others may use too, or NULL
+ * @mem: what was allocated of a region that others may use too, or NULL
+ * @dma_addr: where the device of the DSP has that: at @addr
  * @owners: virtual machines that it is lent to
  * @lock: protects @given; taken before any lock of a session
  * @given: the DSP has been told of it
@@ -83,7 +84,8 @@ struct qda_slot {
 struct qda_heap {
 	phys_addr_t addr;
 	u64 size;
-	struct page *pages;
+	void *mem;
+	dma_addr_t dma_addr;
 	u64 owners;
 	/* given */
 	struct mutex lock;
@@ -204,6 +206,7 @@ struct qda_mapping {
  * @sent: the DSP has it: nothing of it may go before @done
  * @done: set, with call_lock, by who takes it out of &qda_device.calls
  * @abandoned: the caller has gone; the DSP's reply frees it
+ * @timed_out: nobody has looked at the reply, if it has come
  * @ended: completed when @done is set
  * @id: its number in &qda_device.calls
  * @ctx: what the reply has to have
@@ -234,6 +237,7 @@ struct qda_call {
 	bool sent;
 	bool done;
 	bool abandoned;
+	bool timed_out;
 	struct completion ended;
 	u32 id;
 	u64 ctx;
@@ -397,7 +401,7 @@ int qda_call_kernel(struct qda_call *call, s32 *result);
 int qda_call_read(struct qda_call *call, const void *from, void *to, size_t len);
 void qda_calls_free(struct qda_session *session);
 void qda_calls_init(struct qda_device *qda);
-void qda_calls_end(struct qda_session *session);
+void qda_calls_end(struct qda_session *session, bool released);
 void qda_calls_kill(struct qda_device *qda);
 unsigned int qda_max_calls(struct qda_device *qda);
 void qda_receive(struct qda_device *qda, u64 ctx, s32 result);

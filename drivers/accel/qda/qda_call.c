@@ -158,6 +158,7 @@ struct qda_call *qda_call_get(struct qda_session *session, bool kernel, u32 modu
 	call->sent = false;
 	call->done = false;
 	call->abandoned = false;
+	call->timed_out = false;
 	reinit_completion(&call->ended);
 	call->module = module;
 	call->scalars = scalars;
@@ -190,6 +191,15 @@ static void recycle(struct qda_call *call)
 	qda_session_put(session);
 }
 
+/* Nobody waits for the call any more, which is over now. */
+static void finish_late(struct qda_call *call)
+{
+	/* The session has ended late. */
+	if (call->last && !call->error && !call->result)
+		qda_session_ended(call->session);
+	recycle(call);
+}
+
 static bool may_poll(struct qda_call *call)
 {
 	return call->session->poll && !call->kernel && call->module > QDA_MODULE_FIXED &&
@@ -211,7 +221,11 @@ void qda_call_put(struct qda_call *call)
 			return;
 		}
 	}
-	recycle(call);
+	/* The reply may have come since. */
+	if (call->timed_out)
+		finish_late(call);
+	else
+		recycle(call);
 }
 
 /**
@@ -279,7 +293,8 @@ void *qda_call_inline_arg(struct qda_call *call, unsigned int i, const void *dat
 
 /*
  * Synchronise arguments, of which each may be a large buffer, or all of them the
- * same one: a caller that is killed need not wait for all.
+ * same one: neither a caller that is killed nor who unmaps them, as the DSP is
+ * gone, need wait for all.
  */
 static int sync_args(struct qda_call *call, bool outputs,
 		     void (*sync)(struct qda_session *session, struct qda_mapping *mapping,
@@ -297,6 +312,8 @@ static int sync_args(struct qda_call *call, bool outputs,
 		cond_resched();
 		if (fatal_signal_pending(current))
 			return -EINTR;
+		if (READ_ONCE(call->session->qda->dead))
+			return -EPIPE;
 	}
 	return 0;
 }
@@ -476,7 +493,8 @@ static long wait_polling(struct qda_call *call)
  * @interruptible: by a signal; otherwise it waits for ten seconds at most
  *
  * Return: 0 if the DSP replied; then &qda_call.result is valid. -EPIPE if the
- * DSP is gone, -EINTR or -ETIMEDOUT
+ * DSP is gone, -ETIMEDOUT, -EINTR if the caller is killed, or -EINPROGRESS for a
+ * signal: the call goes on, so it must not be -EINTR, by which programs make it again
  */
 int qda_call_wait(struct qda_call *call, bool interruptible)
 {
@@ -484,11 +502,12 @@ int qda_call_wait(struct qda_call *call, bool interruptible)
 
 	if (may_poll(call)) {
 		if (wait_polling(call) < 0)
-			return -EINTR;
+			return -EINPROGRESS;
 	} else if (interruptible) {
 		if (wait_for_completion_interruptible(&call->ended))
-			return -EINTR;
+			return -EINPROGRESS;
 	} else if (!wait_for_completion_timeout(&call->ended, QDA_TIMEOUT)) {
+		call->timed_out = true;
 		return -ETIMEDOUT;
 	}
 	if (call->error)
@@ -570,12 +589,8 @@ static void reap(struct work_struct *work)
 		schedule_delayed_work(&qda->reap_work, QDA_POLL_REAP);
 	scoped_guard(spinlock_irqsave, &qda->call_lock)
 		list_splice_init(&qda->reap, &calls);
-	list_for_each_entry_safe(call, tmp, &calls, reap) {
-		/* The session has ended late. */
-		if (call->last && !call->error && !call->result)
-			qda_session_ended(call->session);
-		recycle(call);
-	}
+	list_for_each_entry_safe(call, tmp, &calls, reap)
+		finish_late(call);
 }
 
 void qda_calls_init(struct qda_device *qda)
@@ -587,15 +602,16 @@ void qda_calls_init(struct qda_device *qda)
 }
 
 /**
- * qda_calls_end() - end the calls of a session that the DSP has released
+ * qda_calls_end() - end the calls of a session that the DSP was to release
  * @session: the session
+ * @released: the DSP has released it
  *
  * It should have replied to them. Those that were to be polled it may have not.
  * The kernel's own ran elsewhere, and may do so still. So may those in a domain
- * that others use too: their callers go, and their memory stays until the DSP
- * replies.
+ * that others use too, or that the DSP says it has not released: their callers
+ * go, and their memory stays until the DSP replies.
  */
-void qda_calls_end(struct qda_session *session)
+void qda_calls_end(struct qda_session *session, bool released)
 {
 	struct qda_device *qda = session->qda;
 	struct qda_call *call;
@@ -607,7 +623,7 @@ void qda_calls_end(struct qda_session *session)
 		if (!call || call->session != session || call->kernel)
 			continue;
 		call->error = -EPIPE;
-		if (!session->shared_pd)
+		if (released && !session->shared_pd)
 			end(qda, call);
 		else if (!call->abandoned)
 			complete(&call->ended);
@@ -626,7 +642,7 @@ void qda_calls_kill(struct qda_device *qda)
 	unsigned int id;
 
 	scoped_guard(spinlock_irqsave, &qda->call_lock) {
-		qda->dead = true;
+		WRITE_ONCE(qda->dead, true);
 		for (id = 1; id <= QDA_MAX_ID; id++) {
 			call = qda->calls[id];
 			if (!call)

@@ -119,7 +119,6 @@ static int qda_ioctl_query(struct drm_device *drm, void *data, struct drm_file *
 	struct drm_qda_device device = {};
 	struct drm_qda_query *query = data;
 	const void *answer;
-	u32 room = query->size;
 	size_t size;
 	int ret;
 
@@ -136,9 +135,10 @@ static int qda_ioctl_query(struct drm_device *drm, void *data, struct drm_file *
 	default:
 		return -EINVAL;
 	}
-	query->size = size;
-	if (!query->data)
+	if (!query->data) {
+		query->size = size;
 		return 0;
+	}
 	if (query->type == DRM_QDA_QUERY_DEVICE) {
 		fill_device(qda, &device);
 	} else {
@@ -146,7 +146,11 @@ static int qda_ioctl_query(struct drm_device *drm, void *data, struct drm_file *
 		if (ret)
 			return ret;
 	}
-	return copy_struct_to_user(u64_to_user_ptr(query->data), room, answer, size, NULL);
+	ret = copy_struct_to_user(u64_to_user_ptr(query->data), query->size, answer, size, NULL);
+	/* If not, the program may ask again with what it has got back. */
+	if (!ret)
+		query->size = size;
+	return ret;
 }
 
 static int qda_ioctl_gem_create(struct drm_device *drm, void *data, struct drm_file *file)

@@ -5,8 +5,7 @@
  * keeps it until it restarts.
  */
 
-#include <linux/cma.h>
-#include <linux/dma-map-ops.h>
+#include <linux/dma-mapping.h>
 #include <linux/firmware/qcom/qcom_scm.h>
 #include <linux/of.h>
 #include <linux/of_reserved_mem.h>
@@ -40,7 +39,21 @@ static int lend(struct qda_heap *heap, const u32 *vmids, unsigned int n)
 	return 0;
 }
 
-/* A region for CMA has pages of others until it is allocated. */
+static void give_region_back(struct qda_device *qda)
+{
+	struct device *dev = qda->drm.dev;
+	struct qda_heap *heap = &qda->heap;
+
+	if (heap->mem)
+		dma_free_coherent(dev, heap->size, heap->mem, heap->dma_addr);
+	heap->mem = NULL;
+	of_reserved_mem_device_release(dev);
+}
+
+/*
+ * A region for CMA has pages of others until it is allocated. The DSP shall not see
+ * what they had there, nor have it written over by what caches still have of that.
+ */
 static bool take_region(struct qda_device *qda, struct device_node *np)
 {
 	struct device_node *region __free(device_node) = of_parse_phandle(np, "memory-region", 0);
@@ -49,23 +62,15 @@ static bool take_region(struct qda_device *qda, struct device_node *np)
 
 	if (!of_property_read_bool(region, "reusable"))
 		return true;
-	if (!IS_ENABLED(CONFIG_DMA_CMA) || of_reserved_mem_device_init_by_idx(dev, np, 0))
+	if (dma_coerce_mask_and_coherent(dev, DMA_BIT_MASK(64)) ||
+	    of_reserved_mem_device_init_by_idx(dev, np, 0))
 		return false;
-	heap->pages = cma_alloc(dev_get_cma_area(dev), heap->size >> PAGE_SHIFT, 0, true);
-	if (!heap->pages)
-		of_reserved_mem_device_release(dev);
-	return heap->pages;
-}
-
-static void give_region_back(struct qda_device *qda)
-{
-	struct device *dev = qda->drm.dev;
-	struct qda_heap *heap = &qda->heap;
-
-	if (!IS_ENABLED(CONFIG_DMA_CMA) || !heap->pages)
-		return;
-	cma_release(dev_get_cma_area(dev), heap->pages, heap->size >> PAGE_SHIFT);
-	of_reserved_mem_device_release(dev);
+	heap->mem = dma_alloc_coherent(dev, heap->size, &heap->dma_addr, GFP_KERNEL | __GFP_NOWARN);
+	/* Where it fails in the region, it may have found something elsewhere. */
+	if (heap->mem && heap->dma_addr == heap->addr)
+		return true;
+	give_region_back(qda);
+	return false;
 }
 
 /**

@@ -347,23 +347,32 @@ static void qda_test_abandoned_poll(struct kunit *test)
 static void qda_test_refused_end(struct kunit *test)
 {
 	struct qda_session *session = qda_test_session(test);
+	struct qda_call *user = qda_test_call(test, session);
 	struct qda_test *priv = test->priv;
 	struct qda_call *call;
+	u64 ctx, user_ctx;
 	s32 result;
-	u64 ctx;
 
 	call = qda_call_get(session, true, QDA_MODULE_PROCESS, 0, 0);
 	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, call);
 	KUNIT_ASSERT_EQ(test, qda_call_send(call, 0), 0);
 	ctx = le64_to_cpu(priv->request.ctx);
 	qda_call_put(call);
+	KUNIT_ASSERT_EQ(test, qda_call_send(user, 1), 0);
+	user_ctx = le64_to_cpu(priv->request.ctx);
 	priv->refuse = true;
 	KUNIT_EXPECT_EQ(test, qda_session_end(session, &result), -EREMOTEIO);
 	KUNIT_EXPECT_EQ(test, result, -1);
+	/* Who waits need not; it would wait for ever for a domain that has exited. */
+	KUNIT_EXPECT_EQ(test, qda_call_wait(user, true), -EPIPE);
+	qda_call_put(user);
 	qda_session_put(session);
-	KUNIT_EXPECT_TRUE(test, priv->qda->slots[0].used);
 	KUNIT_EXPECT_NOT_NULL(test, call->payload);
 	qda_receive(priv->qda, ctx, 0);
+	flush_delayed_work(&priv->qda->reap_work);
+	KUNIT_EXPECT_TRUE(test, priv->qda->slots[0].used);
+	KUNIT_EXPECT_NOT_NULL(test, user->payload);
+	qda_receive(priv->qda, user_ctx, 0);
 	flush_delayed_work(&priv->qda->reap_work);
 	KUNIT_EXPECT_FALSE(test, priv->qda->slots[0].used);
 }
@@ -473,6 +482,28 @@ static void qda_test_late_end(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, priv->qda->slots[0].used);
 	qda_receive(priv->qda, le64_to_cpu(priv->request.ctx), 0);
 	flush_delayed_work(&priv->qda->reap_work);
+	flush_delayed_work(&priv->qda->reap_work);
+	KUNIT_EXPECT_FALSE(test, priv->qda->slots[0].used);
+}
+
+/* So has one that says so before who waited has left. */
+static void qda_test_end_in_time(struct kunit *test)
+{
+	struct qda_session *session = qda_test_session(test);
+	struct qda_call *left = qda_test_call(test, session);
+	struct qda_test *priv = test->priv;
+	struct qda_call *last;
+
+	KUNIT_ASSERT_EQ(test, qda_call_send(left, 1), 0);
+	qda_call_put(left);
+	last = qda_call_get(session, true, QDA_MODULE_PROCESS, 0, 0);
+	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, last);
+	last->last = true;
+	KUNIT_ASSERT_EQ(test, qda_call_send(last, 0), 0);
+	session->orphan = true;
+	last->timed_out = true;
+	qda_receive(priv->qda, le64_to_cpu(priv->request.ctx), 0);
+	qda_call_put(last);
 	flush_delayed_work(&priv->qda->reap_work);
 	KUNIT_EXPECT_FALSE(test, priv->qda->slots[0].used);
 }
@@ -736,6 +767,7 @@ static struct kunit_case qda_call_cases[] = {
 	KUNIT_CASE(qda_test_shared_end),
 	KUNIT_CASE(qda_test_reserved),
 	KUNIT_CASE(qda_test_late_end),
+	KUNIT_CASE(qda_test_end_in_time),
 	KUNIT_CASE(qda_test_dead),
 	KUNIT_CASE(qda_test_transport_error),
 	KUNIT_CASE(qda_test_too_many_calls),

@@ -272,7 +272,7 @@ void qda_session_ended(struct qda_session *session)
 {
 	bool orphan;
 
-	qda_calls_end(session);
+	qda_calls_end(session, true);
 	scoped_guard(mutex, &session->qda->session_lock) {
 		orphan = session->orphan;
 		session->orphan = false;
@@ -342,7 +342,8 @@ struct qda_session *qda_session_create(struct qda_device *qda,
  * If the DSP cannot be told, it has the session still, and what is mapped for it
  * stays until the DSP goes.
  *
- * Return: 0, or an error of qda_call_get() or qda_call_kernel()
+ * Return: 0, or an error of qda_call_get() or qda_call_kernel(), but never -EAGAIN:
+ * there is no session to be ended again
  */
 int qda_session_end(struct qda_session *session, s32 *result)
 {
@@ -363,6 +364,9 @@ int qda_session_end(struct qda_session *session, s32 *result)
 		qda_session_ended(session);
 		return 0;
 	case -EREMOTEIO:
+		/* It does not have it any more: a domain can exit by itself. */
+		qda_calls_end(session, false);
+		return ret;
 	case -EPIPE:
 	case -ETIMEDOUT:
 		/* Over, or there are calls pending, and each holds the session. */
@@ -373,7 +377,7 @@ int qda_session_end(struct qda_session *session, s32 *result)
 		drm_err(&session->qda->drm, "session %u cannot be ended: %d\n",
 			session->client_id, ret);
 	keep(session);
-	return ret;
+	return ret == -EAGAIN ? -EBUSY : ret;
 }
 
 static int ask_capabilities(struct qda_device *qda, struct qda_session *session)

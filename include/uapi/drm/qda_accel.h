@@ -120,8 +120,9 @@ struct drm_qda_query {
 	/** @type: &enum drm_qda_query_type */
 	__u32 type;
 	/**
-	 * @size: room at @data; on return, the size of the answer. A shorter
-	 * room gets the beginning of it; a longer one is filled up with zeros.
+	 * @size: room at @data; on return, the size of the answer, unless there was
+	 * an error. A shorter room gets the beginning of it; a longer one is filled
+	 * up with zeros.
 	 */
 	__u32 size;
 	/** @data: pointer to the room; 0 to ask for the size only */
@@ -239,10 +240,12 @@ struct drm_qda_session_create {
  * Ends the session, as closing the file does, which mappings of its buffers keep
  * open. Calls that are pending end with what the DSP answers, or with EPIPE. Only user
  * domains end with their session: elsewhere, what a call uses, and with it the
- * session's room, stays until the DSP has answered it.
+ * session's room, stays until the DSP has answered it. So it does anywhere after
+ * ETIMEDOUT of DRM_IOCTL_QDA_MAP or DRM_IOCTL_QDA_UNMAP, and if the DSP fails the
+ * release: EREMOTEIO.
  * ENOTCONN if the file has none. Errors of the DSP are as for
- * DRM_IOCTL_QDA_SESSION_CREATE, and EBUSY if it has too many calls; the session
- * has ended all the same.
+ * DRM_IOCTL_QDA_SESSION_CREATE, and EBUSY, never EAGAIN, if it takes no call; the
+ * session has ended all the same.
  */
 struct drm_qda_session_release {
 	/** @result: returned: what the DSP says of it */
@@ -296,9 +299,10 @@ struct drm_qda_arg {
  * EINVAL for a flag, or an argument that is not within its buffer, ENOENT for
  * one that has no such handle, EOPNOTSUPP for a buffer that
  * cannot be mapped contiguously, and what its exporter or the DMA API return if it
- * cannot be mapped at all, such as EIO. EBUSY for too many calls at a time. EINTR if a
- * signal came first: the call goes on, and what it returns is lost. EPIPE if
- * the DSP goes away, or the session ends.
+ * cannot be mapped at all, such as EIO. EBUSY for too many calls at a time. EINPROGRESS
+ * if a signal came first: the call goes on, and what it returns is lost. That is not
+ * EINTR, so that drmIoctl() does not make the call again. EPIPE if the DSP goes away,
+ * or the session ends.
  */
 struct drm_qda_invoke {
 	/** @module: number of the module, as the DSP gave it */
