@@ -460,15 +460,11 @@ static void qda_test_reserved(struct kunit *test)
 	qda_session_put(session);
 }
 
-/*
- * A DSP that says so when nobody waits for it any more has ended the calls, too, and
- * what was kept for it.
- */
-static void qda_test_late_end(struct kunit *test)
+/* The call that ends a session, which is kept for the DSP and has left another call. */
+static struct qda_call *qda_test_send_last(struct kunit *test)
 {
 	struct qda_session *session = qda_test_session(test);
 	struct qda_call *left = qda_test_call(test, session);
-	struct qda_test *priv = test->priv;
 	struct qda_call *last;
 
 	KUNIT_ASSERT_EQ(test, qda_call_send(left, 1), 0);
@@ -477,8 +473,20 @@ static void qda_test_late_end(struct kunit *test)
 	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, last);
 	last->last = true;
 	KUNIT_ASSERT_EQ(test, qda_call_send(last, 0), 0);
-	qda_call_put(last);
 	session->orphan = true;
+	return last;
+}
+
+/*
+ * A DSP that says so when nobody waits for it any more has ended the calls, too, and
+ * what was kept for it.
+ */
+static void qda_test_late_end(struct kunit *test)
+{
+	struct qda_call *last = qda_test_send_last(test);
+	struct qda_test *priv = test->priv;
+
+	qda_call_put(last);
 	KUNIT_EXPECT_TRUE(test, priv->qda->slots[0].used);
 	qda_receive(priv->qda, le64_to_cpu(priv->request.ctx), 0);
 	flush_delayed_work(&priv->qda->reap_work);
@@ -489,18 +497,9 @@ static void qda_test_late_end(struct kunit *test)
 /* So has one that says so before who waited has left. */
 static void qda_test_end_in_time(struct kunit *test)
 {
-	struct qda_session *session = qda_test_session(test);
-	struct qda_call *left = qda_test_call(test, session);
+	struct qda_call *last = qda_test_send_last(test);
 	struct qda_test *priv = test->priv;
-	struct qda_call *last;
 
-	KUNIT_ASSERT_EQ(test, qda_call_send(left, 1), 0);
-	qda_call_put(left);
-	last = qda_call_get(session, true, QDA_MODULE_PROCESS, 0, 0);
-	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, last);
-	last->last = true;
-	KUNIT_ASSERT_EQ(test, qda_call_send(last, 0), 0);
-	session->orphan = true;
 	last->timed_out = true;
 	qda_receive(priv->qda, le64_to_cpu(priv->request.ctx), 0);
 	qda_call_put(last);
